@@ -1,0 +1,49 @@
+# sqladvisor: `make` lists what can be done.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench docs clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
+	while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "sqladvisor needs Python 3.11 or newer; this is $$($(PYTHON) -V). Try: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@# Ready-made bytecode, so that the first run is as fast as the second.
+	@$(BIN)/python -m compileall -q sqladvisor rules fixtures/shop
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed ## Set up and run the main job: audit the shop's queries on an embedded PostgreSQL
+	$(BIN)/sqladvisor demo
+
+test: $(VENV)/.dev ## Set up and run the test suite (every database test on a real server)
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Ruff (lint and format) and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed ## Start-up and throughput, as ratios to the bare parser in the same run
+	$(BIN)/python benchmarks/static.py
+
+docs: $(VENV)/.installed ## Write docs/rules.md from the rule files
+	$(BIN)/python docs/generate.py
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis fixtures/shop/data
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
