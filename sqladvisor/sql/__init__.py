@@ -1,0 +1,1 @@
+"""SQL text: files, statements, positions, names. Nothing here connects or knows a rule."""

@@ -1,0 +1,73 @@
+"""From PATH arguments to files: directories, globs, standard input. No pathlib: start-up counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from sqladvisor.finding import InputProblem
+
+STDIN = "<stdin>"
+_SKIPPED = frozenset(("node_modules", "__pycache__", "venv"))
+
+
+def expand(paths: Sequence[str]) -> tuple[list[str], list[InputProblem]]:
+    """The files that the arguments name, in order, each once; ``-`` is standard input.
+
+    A directory stands for the ``*.sql`` files below it (hidden directories left out), sorted.
+    """
+    files: dict[str, None] = {}
+    problems: list[InputProblem] = []
+    for path in paths:
+        if path == "-":
+            files[path] = None
+        elif os.path.isdir(path):
+            found = sorted(_below(path, set()))
+            if not found:
+                problems.append(InputProblem(path, "no .sql files in this directory"))
+            files.update(dict.fromkeys(found))
+        elif os.path.lexists(path):
+            files[os.path.normpath(path)] = None
+        elif any(c in path for c in "*?["):
+            import glob
+
+            matched = sorted(m for m in glob.glob(path, recursive=True) if os.path.isfile(m))
+            if not matched:
+                problems.append(InputProblem(path, "no file matches this pattern"))
+            files.update(dict.fromkeys(os.path.normpath(m) for m in matched))
+        else:
+            problems.append(InputProblem(path, "no such file or directory"))
+    # A symbolic link into the same tree, or two patterns that meet, name a file once.
+    distinct: dict[str, str] = {}
+    for path in files:
+        distinct.setdefault(path if path == "-" else os.path.realpath(path), path)
+    return list(distinct.values()), problems
+
+
+def load(path: str) -> bytes | InputProblem:
+    """The bytes of a file, or why it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        return InputProblem(path, f"cannot be read: {error.strerror or error}")
+
+
+def _below(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    try:
+        status = os.stat(folder)
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    identity = (status.st_dev, status.st_ino)
+    if identity in seen:
+        return  # a symbolic link back up
+    seen.add(identity)
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if entry.name not in _SKIPPED:
+                yield from _below(entry.path, seen)
+        elif entry.name.lower().endswith(".sql"):
+            yield os.path.normpath(entry.path)
