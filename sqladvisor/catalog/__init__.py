@@ -1,0 +1,1 @@
+"""What the database looks like: relations, columns, keys, indexes. No SQL text of queries here."""
