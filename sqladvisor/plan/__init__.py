@@ -1,0 +1,1 @@
+"""Query plans as typed trees: reading them, and what they spent where."""
