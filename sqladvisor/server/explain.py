@@ -1,0 +1,177 @@
+"""Asks PostgreSQL for plans. One statement per message, and nothing that runs is ever kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.pq import ExecStatus, TransactionStatus
+
+from sqladvisor.errors import InputError, ServerError
+from sqladvisor.plan.node import Plan
+from sqladvisor.plan.read import read_json
+from sqladvisor.server.connect import one_line
+
+GENERIC_PLAN_VERSION = 160000
+"""server_version_num of the first PostgreSQL with EXPLAIN (GENERIC_PLAN)."""
+
+# https://www.postgresql.org/docs/current/sql-explain.html#SQL-EXPLAIN-STATEMENT, as libpg_query
+# names them. EXECUTE is left out: what it executes was prepared in another session.
+_EXPLAINABLE = frozenset(
+    ("SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "DeclareCursorStmt",
+     "CreateTableAsStmt")
+)  # fmt: skip
+
+# SQLSTATEs (appendix A of the manual). Class 57P: the server ends the session.
+_QUERY_CANCELED = "57014"
+_SESSION_ENDED = ("57P01", "57P02", "57P03", "57P04", "57P05")
+_PARAMETERS_MISSING = "08P01"
+
+
+class ExplainError(ServerError):
+    """A statement that cannot be explained. ``sqlstate`` is PostgreSQL's, None when we refused."""
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class ExplainTimeout(ExplainError):
+    """The statement was stopped by statement_timeout, or by another session."""
+
+
+class ExplainUnsupported(ExplainError):
+    """The server is too old for what was asked."""
+
+
+def explainable(kind: str) -> bool:
+    """Whether EXPLAIN takes a statement of this libpg_query node type."""
+    return kind in _EXPLAINABLE
+
+
+def explain(
+    connection: psycopg.Connection[Any],
+    sql: str,
+    *,
+    analyze: bool = False,
+    generic: bool = False,
+    parameters: Sequence[Any] | None = None,
+    settings: Mapping[str, str] | None = None,
+    timeout_ms: int | None = None,
+    writes: bool = True,
+    allow_writes: bool = False,
+) -> Plan:
+    """The plan of one statement; with ``analyze`` as executed.
+
+    ``generic``: plan a statement with ``$n`` parameters for any values (PostgreSQL 16+).
+    ``parameters``: values for ``$1`` …, best as text, whose types the server then infers.
+    ``settings``: planner settings for this statement only.
+    ``timeout_ms``: statement_timeout for this statement instead of the session's; 0 is none.
+    ``writes``: what ``sql.effects.writes`` says of the statement; only ``analyze`` cares.
+
+    A statement is executed in a read-only transaction; one that writes is executed only with
+    ``allow_writes``. Either way it is rolled back, which does not undo sequences, advisory locks,
+    or what functions do outside the database. In an open transaction it is a savepoint.
+
+    Raises ExplainError with one clean line when the statement is refused, ExplainTimeout when it
+    was stopped, ExplainUnsupported on too old a server, ServerError when the connection is lost.
+    """
+    if analyze and writes and not allow_writes:
+        raise ExplainError(
+            "not executed: the statement writes (--allow-writes runs it, rolled back)"
+        )
+    local = {k: str(v) for k, v in (settings or {}).items()}
+    if timeout_ms is not None:
+        local["statement_timeout"] = str(timeout_ms)
+    try:
+        command = _command(connection, sql, analyze, generic)
+        idle = connection.info.transaction_status == TransactionStatus.IDLE
+        if not (analyze or local) and idle and connection.autocommit:
+            return _run(connection, command, generic, parameters)
+        with connection.transaction(force_rollback=True):
+            if analyze:
+                mode = b"WRITE" if writes else b"ONLY"
+                connection.execute(b"SET TRANSACTION READ " + mode)
+            for name, value in local.items():
+                connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+            return _run(connection, command, generic, parameters)
+    except psycopg.Error as error:
+        raise _translated(connection, error) from error
+
+
+def _command(connection: psycopg.Connection[Any], sql: str, analyze: bool, generic: bool) -> bytes:
+    options = ["SETTINGS", "SUMMARY", "FORMAT JSON"]
+    if analyze and generic:
+        raise ExplainError("a generic plan cannot be executed: give values for the parameters")
+    if analyze:
+        options = ["ANALYZE", "BUFFERS", "WAL", *options]
+    if generic:
+        version = connection.info.server_version
+        if version < GENERIC_PLAN_VERSION:
+            raise ExplainUnsupported(
+                f"PostgreSQL {version // 10000} cannot plan a statement without values for its"
+                " parameters (GENERIC_PLAN came with 16): give values"
+            )
+        options.append("GENERIC_PLAN")
+    if "\0" in sql:
+        raise ExplainError("the statement contains a NUL character")
+    encoding = _encoding(connection)
+    try:
+        return f"EXPLAIN ({', '.join(options)}) {sql}".encode(encoding)
+    except UnicodeEncodeError:
+        raise ExplainError(
+            f"the statement has characters that the session's client_encoding ({encoding}) lacks"
+        ) from None
+
+
+def _run(
+    connection: psycopg.Connection[Any],
+    command: bytes,
+    generic: bool,
+    parameters: Sequence[Any] | None,
+) -> Plan:
+    # A RawCursor leaves % and $1 alone; asking for binary results makes psycopg use the extended
+    # protocol, whose messages hold one statement: a second one is an error, not run.
+    # GENERIC_PLAN is only to be had through the simple protocol, as the extended one insists on
+    # values and plans for them (transformExplainStmt). So the server first says, by parsing the
+    # same text for the extended protocol, that it holds one statement.
+    if generic:
+        _parse_only(connection, command)
+        parameters = None
+    with psycopg.RawCursor(connection) as cursor:
+        cursor.execute(command, parameters or None, prepare=False, binary=not generic)
+        result = cursor.pgresult
+        document = result.get_value(0, 0) if result is not None and result.ntuples else None
+    # Not by psycopg's JSON loader: it takes the session's encoding for UTF-8.
+    text = (document or b"[]").decode(_encoding(connection), "replace")
+    try:
+        return read_json(text)
+    except InputError:
+        raise ExplainError(
+            "PostgreSQL shows no plan for it: a rule rewrites it to nothing, or it is a command"
+        ) from None
+
+
+def _parse_only(connection: psycopg.Connection[Any], command: bytes) -> None:
+    result = connection.pgconn.prepare(b"", command)
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result, _encoding(connection))
+
+
+def _encoding(connection: psycopg.Connection[Any]) -> str:
+    """Python's name of the client_encoding; SQL_ASCII passes any bytes, so it gets UTF-8."""
+    encoding = connection.info.encoding
+    return "utf-8" if encoding == "ascii" else encoding
+
+
+def _translated(connection: psycopg.Connection[Any], error: psycopg.Error) -> ServerError:
+    sqlstate = error.sqlstate
+    cut_off = sqlstate is None and isinstance(error, psycopg.OperationalError)
+    if connection.closed or cut_off or sqlstate in _SESSION_ENDED:
+        return ServerError(f"lost the connection to the server: {one_line(error)}")
+    if sqlstate == _QUERY_CANCELED:
+        return ExplainTimeout(one_line(error), sqlstate)
+    if sqlstate == _PARAMETERS_MISSING:
+        return ExplainError("the statement has parameters and no values for them", sqlstate)
+    return ExplainError(one_line(error), sqlstate)

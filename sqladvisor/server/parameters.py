@@ -1,0 +1,88 @@
+"""Values for ``$n`` parameters, taken from planner statistics, so that plans are custom plans.
+
+A value is a literal ready to stand in the statement. Where the statistics say nothing about a
+parameter there is no value: then only the generic plan can be had, and nothing is executed.
+"""
+
+from __future__ import annotations
+
+from sqladvisor.context import Context
+from sqladvisor.sql.quote import literal
+from sqladvisor.sql.statement import Node
+from sqladvisor.sql.tree import operator, unwrap, walk
+
+LIMIT_VALUE, OFFSET_VALUE = "20", "0"
+"""A page as applications ask for: the first one."""
+
+
+def has_parameters(ctx: Context) -> bool:
+    """Whether the statement has ``$n`` parameters (written so, or another style turned into them)."""
+    return bool(ctx.tree.by_kind.get("ParamRef"))
+
+
+def with_values(ctx: Context) -> str | None:
+    """The statement's SQL with each parameter replaced by a frequent value of its column.
+
+    None when a parameter is compared with nothing whose statistics are known.
+    """
+    numbers = {int(p.get("number", 0)) for p in ctx.tree.of("ParamRef")}
+    if not numbers:
+        return ctx.statement.sql
+    values = _values(ctx)
+    if numbers - values.keys():
+        return None
+    sql = ctx.statement.sql
+    for start, end, name in reversed(ctx.spans.tokens):
+        if name == "PARAM":
+            sql = sql[:start] + values[int(sql[start + 1 : end])] + sql[end:]
+    return sql
+
+
+def _values(ctx: Context) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for node in ctx.tree.of("A_Expr"):
+        left, right = node.get("lexpr", {}), node.get("rexpr", {})
+        for column, other in ((left, right), (right, left)):
+            binding = ctx.binding(_inner(column))
+            definition = binding.definition if binding else None
+            if definition is None or definition.stats is None:
+                continue
+            stats = definition.stats
+            bounds = stats.histogram_bounds
+            pool = [*stats.most_common_vals, *bounds[len(bounds) // 2 :], *bounds]
+            if operator(node) in ("<", "<=", ">", ">=") and bounds:
+                pool = [bounds[len(bounds) // 2], *pool]
+            if not pool:
+                continue
+            for taken, number in enumerate(_parameters(other)):
+                value = pool[min(taken, len(pool) - 1)]
+                if operator(node) in ("~~", "~~*"):
+                    value = value[:3] + "%"
+                found.setdefault(number, _typed(value, definition.type, node))
+    for query in ctx.tree.of("SelectStmt"):
+        for field, value in (("limitCount", LIMIT_VALUE), ("limitOffset", OFFSET_VALUE)):
+            for number in _parameters(query.get(field, {})):
+                found.setdefault(number, value)
+    return found
+
+
+def _inner(wrapped: Node) -> Node:
+    kind, node = unwrap(wrapped)
+    if kind == "FuncCall" and len(node.get("args", ())) == 1:
+        return _inner(node["args"][0])
+    return _inner(node.get("arg", {})) if kind == "TypeCast" else wrapped
+
+
+def _parameters(wrapped: Node) -> list[int]:
+    kind, node = unwrap(wrapped)
+    return [int(n.get("number", 0)) for k, n in walk(kind, node) if k == "ParamRef"] if kind else []
+
+
+def _typed(value: str, type_name: str, comparison: Node) -> str:
+    if comparison.get("kind") in ("AEXPR_OP_ANY", "AEXPR_OP_ALL"):
+        return f"{literal('{' + _array_item(value) + '}')}::{type_name}[]"
+    return f"{literal(value)}::{type_name}"
+
+
+def _array_item(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

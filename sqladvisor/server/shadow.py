@@ -1,0 +1,260 @@
+"""A database that plans like another one: its schema and planner statistics, none of its rows.
+
+Statistics are restored (pg_restore_relation_stats and _attribute_stats, PostgreSQL 18), heap and
+index files extended to their true sizes with holes, b-tree heights written, and two rows per table
+hold the ends of indexed columns, which the planner probes. Lives only on a cluster of our own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg import conninfo, sql
+
+from sqladvisor.errors import ServerError
+from sqladvisor.server.binaries import Binaries
+from sqladvisor.server.btree_size import KeyColumn, height
+from sqladvisor.server.connect import one_line, scrub
+from sqladvisor.server.embedded import Cluster
+from sqladvisor.server.relation_files import pages_of, set_pages, write_btree
+from sqladvisor.server.statistics import RelationStatistics, Statistics
+
+RESTORING_VERSION = 180000
+"""server_version_num of the first PostgreSQL that can restore statistics."""
+_TYPES = {
+    "null_frac": "real", "avg_width": "integer", "n_distinct": "real", "correlation": "real",
+    "range_empty_frac": "real", "most_common_freqs": "real[]", "most_common_elem_freqs": "real[]",
+    "elem_count_histogram": "real[]",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Shadow:
+    """A shadow database. ``left_out`` says what of the source it does not have."""
+
+    cluster: Cluster
+    name: str
+    left_out: list[str] = field(default_factory=list)
+
+    def connect(self) -> psycopg.Connection:
+        return self.cluster.connect(self.name)
+
+
+def dump_schema(binaries: Binaries, dsn: str) -> str:
+    """The DDL of a database, by pg_dump. The password goes by environment, never by argument.
+
+    Raises ServerError in one line, without secrets.
+    """
+    parts = conninfo.conninfo_to_dict(dsn)
+    password = parts.pop("password", None)
+    environment = {**os.environ, "LC_ALL": "C"}
+    if password:
+        environment["PGPASSWORD"] = str(password)
+    done = subprocess.run(
+        [os.path.join(binaries.bin_dir, "pg_dump"), "--schema-only", "--no-owner",
+         "--no-privileges", "--no-comments", "--no-publications", "--no-subscriptions",
+         "--lock-wait-timeout=2000", "-d", conninfo.make_conninfo("", **parts)],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        words = (done.stderr.strip() or "pg_dump failed").splitlines()[0]
+        raise ServerError(f"the schema cannot be read: {scrub(words, dsn)}")
+    return str(done.stdout)
+
+
+def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) -> Shadow:
+    """Make the shadow database ``name`` from DDL text and statistics. Raises ServerError."""
+    if cluster.version_num < RESTORING_VERSION:
+        raise ServerError(
+            f"what-if planning needs PostgreSQL 18's binaries; these are {cluster.version_num // 10000}"
+        )
+    shadow = Shadow(cluster, name)
+    try:
+        cluster.create_database(name)
+        with shadow.connect() as connection:
+            connection.execute("SET client_min_messages = error")
+            _run_ddl(connection, ddl, shadow)
+            connection.execute("SET search_path = pg_catalog")
+            _settings(connection, name, statistics)
+            _insert_ends(connection, statistics)
+            connection.execute("VACUUM (FREEZE, TRUNCATE OFF)")
+            _restore(connection, statistics)
+            _resize(connection, cluster, statistics)
+    except psycopg.Error as error:
+        raise ServerError(f"the shadow planner cannot be built: {one_line(error)}") from error
+    return shadow
+
+
+def _run_ddl(connection: psycopg.Connection, ddl: str, shadow: Shadow) -> None:
+    from sqladvisor.sql.source import read_source, statements
+
+    found, _ = statements(read_source("schema", ddl.encode()))
+    for statement in found:
+        try:
+            connection.execute(statement.sql.encode())
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            if statement.kind not in ("CommentStmt", "GrantStmt", "CreateEventTrigStmt"):
+                shadow.left_out.append(
+                    f"the shadow planner lacks: {statement.text.split(chr(10))[0][:80]} "
+                    f"({one_line(error)})"
+                )
+
+
+def _settings(connection: psycopg.Connection, name: str, statistics: Statistics) -> None:
+    for setting, value in statistics.settings.items():
+        try:
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+                    sql.Identifier(name), sql.Identifier(setting), sql.Literal(value)
+                )
+            )
+        except psycopg.Error:
+            if connection.closed:
+                raise  # a setting this version does not know cannot matter to its plans
+
+
+def _restore(connection: psycopg.Connection, statistics: Statistics) -> None:
+    # Missing relations (what the shadow had to leave out) are warnings, not errors, here.
+    with connection.pipeline():
+        for relation in statistics.relations:
+            _restore_relation(connection, relation)
+        for column in statistics.columns:
+            index = column.kind in "iI"
+            parts = ["'schemaname', %s::text", "'relname', %s::text", "'inherited', %s::boolean"]
+            values: list[object] = [column.schema, column.table, column.inherited]
+            parts.append("'attnum', %s::smallint" if index else "'attname', %s::text")
+            values.append(column.number if index else column.column)
+            for key, value in column.values.items():
+                if value is not None:
+                    parts.append(f"'{key}', %s::{_TYPES.get(key, 'text')}")
+                    values.append(value)
+            connection.execute(
+                "SELECT pg_restore_attribute_stats(" + ", ".join(parts) + ") "
+                "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+                "WHERE n.nspname = %s AND c.relname = %s",
+                [*values, column.schema, column.table],
+            )
+
+
+def _restore_relation(connection: psycopg.Connection, r: RelationStatistics) -> None:
+    connection.execute(
+        "SELECT pg_restore_relation_stats('schemaname', n.nspname::text, 'relname', c.relname::text,"
+        " 'relpages', %s::integer, 'reltuples', %s::real, 'relallvisible', %s::integer)"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        [r.relpages, r.reltuples, r.relallvisible, r.schema, r.name],
+    )
+
+
+def _insert_ends(connection: psycopg.Connection, statistics: Statistics) -> None:
+    """Two rows a table, holding the smallest and the largest value of each column."""
+    bounds: dict[tuple[str, str], dict[str, tuple[str | None, str | None]]] = {}
+    for column in statistics.columns:
+        if column.kind in "rm" and not column.inherited:
+            ends = _histogram_ends(connection, column.values)
+            bounds.setdefault((column.schema, column.table), {})[column.column] = ends
+    for (schema, table, name), ends in statistics.ends.items():
+        bounds.setdefault((schema, table), {})[name] = ends
+    for (schema, table), columns in bounds.items():
+        with _unconstrained(connection, schema, table) as writable:
+            if not writable:
+                continue
+            for side in (0, 1):
+                chosen = {c: columns[c][side] for c in writable if c in columns}
+                names = sql.SQL(", ").join(map(sql.Identifier, chosen))
+                typed = sql.SQL(", ").join(
+                    sql.SQL("%s::text::{}").format(sql.SQL(writable[c])) for c in chosen
+                )
+                try:
+                    connection.execute(
+                        sql.SQL(
+                            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) "
+                            "ON CONFLICT DO NOTHING"
+                        ).format(sql.Identifier(schema, table), names, typed),
+                        list(chosen.values()),
+                    )
+                except psycopg.Error:
+                    if connection.closed:
+                        raise
+                    break  # a CHECK between columns, a domain: the histogram's ends serve as well
+
+
+@contextmanager
+def _unconstrained(
+    connection: psycopg.Connection, schema: str, table: str
+) -> Iterator[dict[str, str]]:
+    """The table's plain columns and types, its NOT NULLs and triggers off for the moment."""
+    rows = connection.execute(
+        """SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, c.oid
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'r' AND a.attnum > 0
+          AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum""",
+        [schema, table],
+    ).fetchall()
+    required = [r[0] for r in rows if r[2]]
+    change = "UPDATE pg_attribute SET attnotnull = %s WHERE attrelid = %s AND attname = ANY (%s)"
+    connection.execute("SET session_replication_role = replica")
+    if required:
+        connection.execute(change, [False, rows[0][3], required])
+    try:
+        yield {r[0]: r[1] for r in rows}
+    finally:
+        if required and not connection.closed:
+            connection.execute(change, [True, rows[0][3], required])
+
+
+def _histogram_ends(
+    connection: psycopg.Connection, values: dict[str, object]
+) -> tuple[str | None, str | None]:
+    text = values.get("histogram_bounds") or values.get("most_common_vals")
+    if not text:
+        return None, None
+    row = connection.execute("SELECT (%s::text::text[])", [text]).fetchone()
+    found = row[0] if row else []
+    return (found[0], found[-1]) if found else (None, None)
+
+
+def _resize(connection: psycopg.Connection, cluster: Cluster, statistics: Statistics) -> None:
+    files = relation_files(connection, cluster)
+    wanted = [
+        (r, files[r.schema, r.name])
+        for r in statistics.relations
+        if (r.schema, r.name) in files and (r.pages or r.relpages)
+    ]
+    # Index metapages may sit in shared buffers: out with them before the files change.
+    connection.execute("CHECKPOINT")
+    connection.execute("CREATE SCHEMA sqladvisor_tools")
+    connection.execute("CREATE EXTENSION pg_buffercache SCHEMA sqladvisor_tools")
+    connection.execute(
+        "SELECT sqladvisor_tools.pg_buffercache_evict_relation(c.oid) FROM pg_class c JOIN pg_namespace n "
+        "ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'r', 'm') AND n.nspname !~ '^pg_' "
+        "AND n.nspname <> 'information_schema'"
+    ).fetchall()
+    for relation, path in wanted:
+        pages = relation.pages or relation.relpages
+        if relation.method == "btree" and pages > 1:
+            levels = height(pages, [KeyColumn("", relation.width or 16, 8)])
+            write_btree(path, levels)
+            pages = max(pages, levels + 2)
+        if pages > pages_of(path) or relation.kind != "i":
+            set_pages(path, pages)
+
+
+def relation_files(connection: psycopg.Connection, cluster: Cluster) -> dict[tuple[str, str], str]:
+    """(schema, name) → path of the main fork of each table, materialized view and index."""
+    rows: Sequence[tuple[str, str, str | None]] = connection.execute(
+        "SELECT n.nspname, c.relname, pg_relation_filepath(c.oid) FROM pg_class c "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'i', 'm') "
+        "AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+    ).fetchall()
+    data = Path(cluster.data_directory)
+    return {(r[0], r[1]): str(data / r[2]) for r in rows if r[2]}
