@@ -1,0 +1,1 @@
+"""Advice that needs comparison: index candidates, their cost, their proof."""

@@ -1,0 +1,260 @@
+"""Which candidates to advise for a workload of statements, priced by what-if.
+
+Per statement: the planner chooses among all candidates at once, then each index it chose must earn
+its place and yields to a smaller one that does nearly as well. Across statements: an index gives
+way to another that already serves its statements. The optimiser for whole workloads under a
+storage budget is a command of its own; this is advice next to a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from sqladvisor.advise.candidates import candidates, naive_candidates
+from sqladvisor.advise.wants import wanted
+from sqladvisor.context import Context
+from sqladvisor.errors import ServerError
+from sqladvisor.plan.node import Plan
+from sqladvisor.server.whatif import Handle, HypotheticalIndex, WhatIf
+
+MIN_GAIN = 0.10
+"""Share of a statement's planner cost an index must save: below it, estimates are noise."""
+MIN_COST = 100.0
+"""Planner cost units. A cheaper statement (about a millisecond) needs no index."""
+NEARLY = 0.05
+"""Share of the gain given up for a smaller or shared index."""
+MAX_NAIVE = 3
+"""How many indexes that would not help are named."""
+
+
+@dataclass(slots=True)
+class Use:
+    """One statement that an advised index serves, with what the planner promises."""
+
+    context: Context
+    sql: str
+    cost_before: float
+    cost_after: float
+    companions: tuple[HypotheticalIndex, ...] = ()
+    """Other advised indexes its plan uses beside this one."""
+    plan_before: Plan | None = None
+    plan_after: Plan | None = None
+    time_before_ms: float | None = None
+    time_after_ms: float | None = None
+    buffers_before: int | None = None
+    buffers_after: int | None = None
+
+
+@dataclass(slots=True)
+class IndexAdvice:
+    """One index worth adding: what it costs, what it serves, what was tried and would not help."""
+
+    index: HypotheticalIndex
+    size_bytes: int
+    uses: list[Use] = field(default_factory=list)
+    useless: tuple[str, ...] = ()
+    build_ms: float | None = None
+    built_bytes: int | None = None
+    measured: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def best(self) -> Use:
+        """The statement that gains most by planner cost, one that was timed before any other."""
+        return max(
+            self.uses,
+            key=lambda u: (
+                u.time_after_ms is not None,
+                u.cost_before - u.cost_after,
+                -u.context.statement.start,
+            ),
+        )
+
+
+@dataclass(slots=True)
+class _Choice:
+    context: Context
+    sql: str
+    generic: bool
+    before: Plan
+    chosen: list[Handle]
+    after: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A statement to find indexes for. ``sql`` is plannable text; ``generic`` if it has ``$n``."""
+
+    context: Context
+    sql: str
+    generic: bool
+
+
+def advise(
+    questions: Sequence[Question], whatif: WhatIf, say: Callable[[str], None]
+) -> list[IndexAdvice]:
+    """The indexes worth adding for these statements, most gain first. Deterministic."""
+    choices: list[_Choice] = []
+    for number, question in enumerate(questions, 1):
+        say(f"pricing indexes: statement {number} of {len(questions)}")
+        try:
+            choice = _choose(question, whatif)
+        except ServerError:
+            continue  # the statement does not plan on the shadow: its own EXPLAIN reported why
+        if choice is not None:
+            choices.append(choice)
+    _share(choices, whatif)
+    advice: dict[HypotheticalIndex, IndexAdvice] = {}
+    for choice in choices:
+        for handle in choice.chosen:
+            entry = advice.setdefault(handle.index, IndexAdvice(handle.index, handle.size_bytes))
+            entry.uses.append(
+                Use(
+                    choice.context,
+                    choice.sql,
+                    choice.before.total_cost,
+                    choice.after.total_cost,
+                    tuple(h.index for h in choice.chosen if h is not handle),
+                    choice.before,
+                    choice.after,
+                )
+            )
+    for entry in advice.values():
+        best = entry.best
+        own = next(c for c in choices if c.context is best.context)
+        entry.useless = _useless(own, whatif)
+    return sorted(
+        advice.values(),
+        key=lambda a: (-sum(u.cost_before - u.cost_after for u in a.uses), a.index.ddl()),
+    )
+
+
+def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
+    def plan(visible: Collection[Handle]) -> Plan:
+        return whatif.cost(question.sql, visible, generic=question.generic)
+
+    before = plan(())
+    if before.total_cost < MIN_COST:
+        return None
+    offered: list[Handle] = []
+    for want in wanted(question.context):
+        if not question.context.small(want.item):
+            offered += _add(candidates(want), whatif)
+    if not offered:
+        return None
+    after = plan(offered)
+    if not _pays(before, after):
+        return None
+    chosen = _used(after, offered)
+    after = plan(chosen)
+    chosen, after = _earn(chosen, before, after, plan)
+    for position, handle in enumerate(list(chosen)):
+        allowed = after.total_cost + NEARLY * (before.total_cost - after.total_cost)
+        smaller = sorted(
+            (h for h in offered if _table(h) == _table(handle) and _simpler(h, handle)),
+            key=_price,
+        )
+        for other in smaller:
+            trial_set = [*chosen[:position], other, *chosen[position + 1 :]]
+            trial = plan(trial_set)
+            if trial.total_cost <= allowed and other.name in trial.indexes_used():
+                chosen, after = trial_set, trial
+                break
+    chosen = [h for h in chosen if h.name in after.indexes_used()]
+    if not chosen or not _pays(before, after):
+        return None
+    return _Choice(question.context, question.sql, question.generic, before, chosen, after)
+
+
+def _earn(
+    chosen: list[Handle], before: Plan, after: Plan, plan: Callable[[Collection[Handle]], Plan]
+) -> tuple[list[Handle], Plan]:
+    """Drop each index whose absence costs little of the gain, the largest first."""
+    for handle in sorted(chosen, key=_price, reverse=True):
+        if len(chosen) < 2:
+            break
+        without = [h for h in chosen if h is not handle]
+        trial = plan(without)
+        if trial.total_cost <= after.total_cost + MIN_GAIN * (before.total_cost - after.total_cost):
+            chosen, after = without, trial
+    return chosen, after
+
+
+def _share(choices: list[_Choice], whatif: WhatIf) -> None:
+    """Let statements use one another's indexes: each index dropped is one less to write to."""
+    pool = sorted({id(h): h for c in choices for h in c.chosen}.values(), key=_price, reverse=True)
+    users = {id(h): sum(h in c.chosen for c in choices) for h in pool}
+    for choice in choices:
+        for handle in list(choice.chosen):
+            allowed = choice.after.total_cost + NEARLY * (
+                choice.before.total_cost - choice.after.total_cost
+            )
+            for other in pool:
+                if other is handle or other in choice.chosen or _table(other) != _table(handle):
+                    continue
+                if users[id(other)] < users[id(handle)]:
+                    continue
+                trial_set = [other if h is handle else h for h in choice.chosen]
+                trial = whatif.cost(choice.sql, trial_set, generic=choice.generic)
+                if trial.total_cost <= allowed and other.name in trial.indexes_used():
+                    users[id(handle)] -= 1
+                    users[id(other)] += 1
+                    choice.chosen, choice.after = trial_set, trial
+                    break
+
+
+def _useless(choice: _Choice, whatif: WhatIf) -> tuple[str, ...]:
+    """Single-column indexes people would try for this statement that leave its cost unchanged."""
+    names = []
+    tables = {_table(h) for h in choice.chosen}
+    wants = sorted(wanted(choice.context), key=lambda w: (0 if w.group else 1, w.item.alias))
+    for want in wants:
+        for handle in _add(naive_candidates(want), whatif):
+            trial = whatif.cost(choice.sql, (handle,), generic=choice.generic)
+            unused = handle.name not in trial.indexes_used()
+            if unused and trial.total_cost >= choice.before.total_cost * 0.999:
+                names.append(f"{handle.index.table} ({', '.join(handle.index.keys)})")
+            if len(names) == MAX_NAIVE:
+                return tuple(names)
+        if names and want.item.relation and want.item.relation.name in tables:
+            break
+    return tuple(names)
+
+
+def _add(indexes: Sequence[HypotheticalIndex], whatif: WhatIf) -> list[Handle]:
+    handles = []
+    for index in indexes:
+        try:
+            handles += whatif.add((index,))
+        except ServerError:
+            continue  # not indexable (an expression that is not immutable, a type without b-tree)
+    return handles
+
+
+def _used(plan: Plan, offered: Sequence[Handle]) -> list[Handle]:
+    names = plan.indexes_used()
+    return [h for h in offered if h.name in names]
+
+
+def _pays(before: Plan, after: Plan) -> bool:
+    return after.total_cost <= before.total_cost * (1 - MIN_GAIN)
+
+
+def _table(handle: Handle) -> str:
+    return handle.index.table
+
+
+def _price(handle: Handle) -> tuple[float, int, str]:
+    """Order of preference among indexes of nearly equal use: small, general, short."""
+    index = handle.index
+    general = 1.0 if index.predicate else 0.0
+    return (
+        handle.size_bytes * (1 + 0.1 * general),
+        len(index.keys) + len(index.include),
+        index.ddl(),
+    )
+
+
+def _simpler(handle: Handle, than: Handle) -> bool:
+    return handle is not than and _price(handle) < _price(than)

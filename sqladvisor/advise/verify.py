@@ -1,0 +1,340 @@
+"""Tries advice where there are rows: builds, runs both ways, times, and takes back what fails.
+
+An index that does not pay when built is not advised. A rewrite that returns other rows is not
+offered. A batch or prepared statement that saves nothing is not mentioned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from sqladvisor.advise.select import IndexAdvice, Use
+from sqladvisor.errors import ServerError
+from sqladvisor.finding import Evidence, Finding, Fix
+from sqladvisor.server.connect import one_line
+from sqladvisor.server.explain import explain
+from sqladvisor.server.measure import Timing, contents, time_script, time_statement
+from sqladvisor.sql.quote import identifier
+
+if TYPE_CHECKING:
+    from sqladvisor.auditor import Options
+    from sqladvisor.evidence import Planned
+    from sqladvisor.server.target import Target
+
+MIN_TIME_GAIN = 0.10
+"""Share of the measured time an index must save: less is within the noise of repeated runs."""
+MIN_SAVED_MS = 0.2
+"""And this much in absolute time: nobody waits for less."""
+BUILD_TIMEOUT_MS = 60_000
+"""An index that takes longer to build here is reported with the planner's estimate alone."""
+
+Say = Callable[[str], None]
+
+
+# -- indexes ------------------------------------------------------------------------------------
+
+
+def verify_indexes(
+    target: Target,
+    advice: Sequence[IndexAdvice],
+    writing: frozenset[int],
+    notes: list[str],
+    say: Say,
+) -> list[IndexAdvice]:
+    """Build each advised index for real, time its statements before and after, drop it again."""
+    before: dict[int, Timing | None] = {}
+    kept = []
+    dropped = 0
+    for number, entry in enumerate(advice, 1):
+        say(f"building index {number} of {len(advice)} for real")
+        readable = [u for u in entry.uses if id(u.context) not in writing]
+        for use in readable:
+            if id(use.context) not in before:
+                before[id(use.context)] = _time(target, use.sql)
+        try:
+            with built(target, entry, entry.uses) as size:
+                entry.built_bytes = size
+                for use in readable:
+                    _compare(use, before[id(use.context)], _time(target, use.sql))
+        except ServerError as error:
+            entry.notes.append(f"could not be built here: {error}")
+            kept.append(entry)
+            continue
+        timed = [u for u in readable if u.time_after_ms is not None]
+        helped = [u for u in timed if _pays(u)]
+        if timed and not helped:
+            dropped += 1
+            continue
+        entry.measured = bool(timed)
+        entry.uses = [u for u in entry.uses if u not in timed or u in helped]
+        kept.append(entry)
+    if dropped:
+        notes.append(
+            f"{dropped} index{'es' * (dropped > 1)} promised by the planner did not pay when built "
+            "and timed here, and are not shown"
+            if dropped > 1
+            else "1 index promised by the planner did not pay when built and timed here, and is "
+            "not shown"
+        )
+    return kept
+
+
+def _compare(use: Use, before: Timing | None, after: Timing | None) -> None:
+    if before is None or after is None:
+        return
+    use.time_before_ms, use.time_after_ms = before.median_ms, after.median_ms
+    use.buffers_before, use.buffers_after = before.buffers, after.buffers
+
+
+def _pays(use: Use) -> bool:
+    assert use.time_before_ms is not None
+    assert use.time_after_ms is not None
+    saved = use.time_before_ms - use.time_after_ms
+    return saved >= max(MIN_SAVED_MS, MIN_TIME_GAIN * use.time_before_ms)
+
+
+def _time(target: Target, sql: str) -> Timing | None:
+    try:
+        return time_statement(target.connection, sql)
+    except ServerError:
+        return None
+
+
+@contextmanager
+def built(target: Target, entry: IndexAdvice, uses: Sequence[Use]) -> Iterator[int]:
+    """The index and the companions its statements' plans need, built; yields its size in bytes."""
+    names = []
+    companions = dict.fromkeys(i for u in uses for i in u.companions)
+    connection = target.connection
+    try:
+        with _timeout(connection, BUILD_TIMEOUT_MS):
+            for position, index in enumerate((entry.index, *companions)):
+                name = f"sqladvisor_try_{position}"
+                connection.execute(index.ddl(name=name).encode())
+                names.append(name)
+        row = connection.execute(
+            "SELECT pg_relation_size(i.indexrelid) FROM pg_index i JOIN pg_class c "
+            "ON c.oid = i.indexrelid WHERE c.relname = 'sqladvisor_try_0'"
+        ).fetchone()
+        yield int(row[0]) if row else 0
+    except psycopg.Error as error:
+        raise ServerError(one_line(error)) from error
+    finally:
+        if not connection.closed:
+            for name in names:
+                schema = _schema_of(entry)
+                connection.execute(f"DROP INDEX IF EXISTS {schema}{identifier(name)}".encode())
+
+
+def _schema_of(entry: IndexAdvice) -> str:
+    schema, dot, _ = entry.index.table.rpartition(".")
+    return f"{schema}{dot}"
+
+
+@contextmanager
+def _timeout(connection: psycopg.Connection, limit_ms: int) -> Iterator[None]:
+    row = connection.execute("SHOW statement_timeout").fetchone()
+    connection.execute(f"SET statement_timeout = {limit_ms}".encode())
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute(f"SET statement_timeout = '{row[0] if row else 0}'".encode())
+
+
+# -- rewrites, batches, prepared statements -----------------------------------------------------
+
+
+def verify_findings(
+    target: Target,
+    findings: Sequence[Finding],
+    planned: Sequence[Planned],
+    options: Options,
+    say: Say,
+) -> list[Finding]:
+    """Try every fix that can be tried here. Returns the findings that stand, evidence raised."""
+    by_statement = {(p.context.statement.path, p.context.statement.start): p for p in planned}
+    located = {
+        (p.context.statement.path, p.context.statement.text): p for p in by_statement.values()
+    }
+    result = []
+    for number, finding in enumerate(findings, 1):
+        say(f"proving finding {number} of {len(findings)}")
+        item = located.get((finding.location.path, finding.statement))
+        checked: Finding | None = finding
+        if finding.experiment is not None and target.can_build:
+            checked = _experiment(target, finding)
+        elif item is not None and not finding.rule.startswith("index/"):
+            checked = _prove_fixes(target, finding, item)
+        if checked is not None:
+            result.append(checked)
+    return result
+
+
+def _experiment(target: Target, finding: Finding) -> Finding | None:
+    experiment = finding.experiment
+    assert experiment is not None
+    try:
+        before = time_script(target.connection, experiment.before)
+        after = time_script(target.connection, experiment.after)
+    except ServerError as error:
+        note = f"not measured: {error}"
+        evidence = replace(finding.evidence, notes=(*finding.evidence.notes, note))
+        return replace(finding, evidence=evidence)
+    if after >= before * (1 - MIN_TIME_GAIN):
+        return None
+    figures = {
+        **finding.evidence.figures,
+        "time_before_ms": before,
+        "time_after_ms": after,
+        "statements_before": len(experiment.before),
+        "statements_after": len(experiment.after),
+    }
+    note = (
+        f"{experiment.label_before}: {len(experiment.before)} round trips, "
+        f"{experiment.label_after}: {len(experiment.after)}, on a local socket "
+        "(a network adds its latency to each)"
+    )
+    return replace(finding, evidence=Evidence("measured", figures, (*finding.evidence.notes, note)))
+
+
+def _prove_fixes(target: Target, finding: Finding, item: Planned) -> Finding | None:
+    fixes = []
+    level = finding.evidence.level
+    for fix in finding.fixes:
+        if fix.kind == "rewrite":
+            proven = _prove_rewrite(target, fix, item)
+        elif (
+            fix.kind == "ddl"
+            and target.can_build
+            and fix.sql.lstrip().upper().startswith("CREATE INDEX")
+        ):
+            proven = _prove_index(target, fix, item)
+        else:
+            proven = fix
+        if proven is not None:
+            fixes.append(proven)
+            if "time_after_ms" in proven.proof or proven.proof.get("same_rows"):
+                level = "measured"
+            elif "cost_after" in proven.proof and level == "static":
+                level = "estimated"
+    return replace(finding, fixes=tuple(fixes), evidence=replace(finding.evidence, level=level))
+
+
+def _prove_rewrite(target: Target, fix: Fix, item: Planned) -> Fix | None:
+    """The fix with its proof, or None when it does not plan or returns other rows."""
+    rewritten = _substituted(fix.sql, item)
+    if rewritten is None:
+        return fix
+    connection = target.connection
+    try:
+        before = explain(connection, item.sql, generic=item.generic, writes=item.writes)
+        after = explain(connection, rewritten, generic=item.generic, writes=item.writes)
+    except ServerError:
+        return None
+    proof: dict[str, Any] = {}
+    if target.can_build or target.name != "embedded server":
+        proof = {"cost_before": before.total_cost, "cost_after": after.total_cost}
+    if target.may_run and not item.generic and not item.writes:
+        same = _run_both(target, item.sql, rewritten, proof)
+        if same is False and not fix.changes_result:
+            return None
+    return replace(fix, proof=proof)
+
+
+def _run_both(target: Target, sql: str, rewritten: str, proof: dict[str, Any]) -> bool | None:
+    """Run both and compare their rows; adds figures to ``proof``. None when one cannot be run."""
+    connection = target.connection
+    try:
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            first = contents(connection, sql)
+            second = contents(connection, rewritten)
+        times = time_statement(connection, sql), time_statement(connection, rewritten)
+    except ServerError as error:
+        proof["note"] = f"not run: {error}"
+        return None
+    except psycopg.Error as error:
+        proof["note"] = f"not run: {one_line(error)}"
+        return None
+    same = first == second
+    if same:
+        proof |= {"same_rows": True, "rows": first.rows}
+    else:
+        proof["note"] = (
+            f"returns {second.rows:,} rows instead of {first.rows:,}"
+            if (first.rows != second.rows)
+            else f"returns {second.rows:,} rows with other values"
+        )
+    proof |= {"time_before_ms": times[0].median_ms, "time_after_ms": times[1].median_ms}
+    proof |= {"buffers_before": times[0].buffers, "buffers_after": times[1].buffers}
+    return same
+
+
+def _prove_index(target: Target, fix: Fix, item: Planned) -> Fix | None:
+    """Build the index of a DDL fix, see whether the plan uses it and what it saves, drop it."""
+    connection = target.connection
+    ddl = fix.sql.rstrip().rstrip(";").replace("CONCURRENTLY", "", 1)
+    try:
+        before = explain(connection, item.sql, generic=item.generic, writes=item.writes)
+        existing = _index_names(connection)
+        with _timeout(connection, BUILD_TIMEOUT_MS):
+            connection.execute(ddl.encode())
+    except (ServerError, psycopg.Error) as error:
+        if connection.closed:
+            raise
+        cause = one_line(error) if isinstance(error, psycopg.Error) else str(error)
+        return replace(fix, proof={"note": f"could not be built here: {cause}"})
+    new = sorted(_index_names(connection) - existing)
+    try:
+        connection.execute(f"ANALYZE {new[0][2]}".encode())
+        after = explain(connection, item.sql, generic=item.generic, writes=item.writes)
+        if not {name for _, name, _ in new} & after.indexes_used():
+            return None
+        proof: dict[str, Any] = {"cost_before": before.total_cost, "cost_after": after.total_cost}
+        row = connection.execute(
+            "SELECT pg_relation_size(%s::regclass)", [f"{new[0][0]}.{identifier(new[0][1])}"]
+        ).fetchone()
+        proof["size_bytes"] = int(row[0]) if row else 0
+        timed = None if item.generic or item.writes else _time(target, item.sql)
+    finally:
+        for schema, name, _ in new:
+            connection.execute(f"DROP INDEX {schema}.{identifier(name)}".encode())
+    if timed is not None:
+        first = _time(target, item.sql)
+        if first is not None:
+            proof |= {"time_before_ms": first.median_ms, "time_after_ms": timed.median_ms}
+            proof |= {"buffers_before": first.buffers, "buffers_after": timed.buffers}
+            if timed.median_ms > first.median_ms * (1 - MIN_TIME_GAIN):
+                return None
+    return replace(fix, proof=proof)
+
+
+def _index_names(connection: psycopg.Connection) -> set[tuple[str, str, str]]:
+    rows = connection.execute(
+        "SELECT quote_ident(n.nspname), c.relname, i.indrelid::regclass::text FROM pg_index i "
+        "JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema')"
+    ).fetchall()
+    return {(str(a), str(b), str(c)) for a, b, c in rows}
+
+
+def _substituted(rewritten: str, item: Planned) -> str | None:
+    """The rewritten statement with the same parameter values as the planned one."""
+    from sqladvisor.server.parameters import with_values
+    from sqladvisor.sql.source import read_source, statements
+
+    if item.sql == item.context.statement.text:
+        return rewritten
+    found, problems = statements(read_source("rewrite", rewritten.encode()))
+    if problems or len(found) != 1:
+        return None
+    from sqladvisor.context import Context
+
+    context = Context(found[0], item.context.catalog)
+    return found[0].sql if item.generic else with_values(context)
