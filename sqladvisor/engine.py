@@ -1,0 +1,133 @@
+"""Runs rules over statements, files and plans, and decides which findings are shown.
+
+A rule that fails is a problem of its own (one line, exit code 2); it never hides the findings of
+the others.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqladvisor.context import Context
+from sqladvisor.errors import InputError
+from sqladvisor.finding import Finding, InputProblem
+from sqladvisor.rule import ADVICE, PLAN, WORKLOAD, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rules run: ``select`` (empty: all) less ``ignore``, by id, kind or glob."""
+
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    per_file_ignores: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def wants(self, rule_id: str) -> bool:
+        return (not self.select or matches(rule_id, self.select)) and not matches(
+            rule_id, self.ignore
+        )
+
+    def ignored_in(self, path: str, rule_id: str) -> bool:
+        return any(
+            fnmatch.fnmatch(path, pattern) and matches(rule_id, rules)
+            for pattern, rules in self.per_file_ignores.items()
+        )
+
+
+def matches(rule_id: str, patterns: Iterable[str]) -> bool:
+    """Whether an id is meant by one of ``query/select-star``, ``query``, ``query/*``, ``all``."""
+    kind = rule_id.partition("/")[0]
+    return any(
+        p in (rule_id, kind, kind + "/", "all") or fnmatch.fnmatchcase(rule_id, p) for p in patterns
+    )
+
+
+def check_selection(selection: Selection, rules: Iterable[Rule]) -> None:
+    """Raise InputError for a ``--select``/``--ignore`` pattern that names no rule."""
+    ids = [r.id for r in rules] + ["index/", "query/", "plan/", "batch/", "prepare/", *META_RULES]
+    for pattern in (*selection.select, *selection.ignore):
+        if not any(matches(i, (pattern,)) for i in ids):
+            raise InputError(f"no rule matches {pattern!r} (see `sqladvisor rules`)")
+
+
+META_RULES = {
+    "suppression/unused": "A suppression comment that suppresses nothing.",
+    "suppression/without-reason": "A suppression comment without a reason is not honoured.",
+}
+
+
+class Engine:
+    """The loaded rules, ready to run. Collects the problems of rules that fail."""
+
+    def __init__(self, rules: Sequence[Rule], *, strict: bool = False) -> None:
+        self.rules = rules
+        self.problems: list[InputProblem] = []
+        self._strict = strict
+        """Re-raise what a rule raises: for the tests."""
+        self._on: dict[str, list[Rule]] = {}
+        for rule in rules:
+            for kind in rule.on:
+                self._on.setdefault(kind, []).append(rule)
+
+    def check_statement(self, context: Context) -> list[Finding]:
+        """The findings of all statement rules on one statement."""
+        findings: list[Finding] = []
+        tree = context.tree
+        for kind in tree.by_kind.keys() & self._on.keys():
+            for rule in self._on[kind]:
+                if "schema" in rule.needs and not context.catalog:
+                    continue
+                for node in tree.by_kind[kind]:
+                    self._run(rule, node, context, findings)
+        return _distinct(findings)
+
+    def check_workload(self, contexts: Sequence[Context]) -> list[Finding]:
+        """The findings of the rules that look at all statements of one file together."""
+        findings: list[Finding] = []
+        if contexts:
+            for rule in self._on.get(WORKLOAD, ()):
+                self._run(rule, contexts, contexts[0], findings)
+        return _distinct(findings)
+
+    def check_plan(self, context: Context) -> list[Finding]:
+        """The findings of all plan rules on the context's plan."""
+        findings: list[Finding] = []
+        plan = context.plan
+        if plan is not None:
+            for rule in self._on.get(PLAN, ()):
+                if "analyze" not in rule.needs or plan.analyzed:
+                    self._run(rule, plan, context, findings)
+        return _distinct(findings)
+
+    def check_advice(self, advice: object, context: Context) -> list[Finding]:
+        """The findings of the rules over costed index advice for one statement."""
+        findings: list[Finding] = []
+        for rule in self._on.get(ADVICE, ()):
+            self._run(rule, advice, context, findings)
+        return findings
+
+    def _run(self, rule: Rule, subject: object, context: Context, into: list[Finding]) -> None:
+        context.rule = rule
+        try:
+            into.extend(rule.check(subject, context))
+        except Exception as error:
+            if self._strict:
+                raise
+            statement = context.statement
+            self.problems.append(
+                InputProblem(
+                    statement.path,
+                    f"rule {rule.id} failed: {type(error).__name__}: {error} (please report this)",
+                    statement.line,
+                    statement.column,
+                )
+            )
+
+
+def _distinct(findings: list[Finding]) -> list[Finding]:
+    seen: dict[tuple[object, ...], Finding] = {}
+    for finding in findings:
+        seen.setdefault((finding.rule, finding.location, finding.message), finding)
+    return list(seen.values())

@@ -1,0 +1,246 @@
+"""An audit with a server behind it: plans, costed and measured advice, proven rewrites.
+
+The order of work: have a server (embedded, or the user's own, read-only), read its catalog, run
+the rules over statements and plans, price index candidates by what-if, and where there are rows
+to try it on, build, run and time what is advised. What does not help is not shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqladvisor.advise.select import IndexAdvice, Question, advise
+from sqladvisor.advise.verify import verify_findings, verify_indexes
+from sqladvisor.auditor import Audited, Options, Progress, read_files, run_static
+from sqladvisor.catalog.empty import EMPTY
+from sqladvisor.context import Context
+from sqladvisor.engine import Engine
+from sqladvisor.errors import ServerError
+from sqladvisor.finding import Evidence, Finding, InputProblem
+from sqladvisor.server.explain import ExplainError, ExplainTimeout, explain, explainable
+from sqladvisor.server.parameters import has_parameters, with_values
+from sqladvisor.server.target import Target, open_live, open_sandbox
+from sqladvisor.sql.effects import writes
+
+if TYPE_CHECKING:
+    from sqladvisor.plan.node import Plan
+    from sqladvisor.server.sandbox import TableRows
+
+# SQLSTATEs of statements that can never run against this schema (appendix A of the manual).
+_WOULD_FAIL = frozenset(
+    ("42P01", "42703", "42883", "42804", "42P10", "42803", "42702", "42P09", "42725", "22P02",
+     "22007", "42P18", "42846", "21000", "42601", "42P02", "42P20")
+)  # fmt: skip
+_UNDEFINED_TABLE = "42P01"
+
+
+@dataclass(slots=True)
+class Planned:
+    """A statement the server could plan: the text it planned, and whether that has ``$n`` left."""
+
+    context: Context
+    sql: str
+    generic: bool
+    writes: bool
+
+
+def audit_with_server(
+    paths: Sequence[str],
+    options: Options,
+    engine: Engine,
+    audited: Audited,
+    say: Progress,
+    stdin: Callable[[], bytes] | None = None,
+    rows: Callable[[], Sequence[TableRows]] | None = None,
+) -> None:
+    """Fill ``audited`` from the files and a server.
+
+    ``rows`` gives table rows to load beside ``options.data`` (the demo's generator). A server that
+    cannot be had, or dies midway, is one problem: what was found without it is kept.
+    """
+    with ExitStack() as stack:
+        target = _open(options, audited, say, stack, rows)
+        if target is None:
+            read_files(paths, EMPTY, options, audited, stdin)
+            run_static(engine, audited)
+            return
+        read_files(paths, target.catalog, options, audited, stdin)
+        audited.server = target.description
+        say(f"checking {len(audited.contexts)} statements")
+        run_static(engine, audited)
+        try:
+            _prove(target, engine, audited, options, say)
+        except ServerError as error:
+            audited.problems.append(InputProblem(target.name, str(error)))
+        audited.notes += target.notes
+    say("")
+
+
+def _open(
+    options: Options,
+    audited: Audited,
+    say: Progress,
+    stack: ExitStack,
+    rows: Callable[[], Sequence[TableRows]] | None,
+) -> Target | None:
+    try:
+        if options.dsn is not None:
+            return stack.enter_context(open_live(options, say))
+        target = stack.enter_context(open_sandbox(options, say, rows() if rows else ()))
+    except ServerError as error:
+        audited.problems.append(
+            InputProblem("--dsn" if options.dsn else "embedded server", str(error))
+        )
+        return None
+    audited.problems += target.problems
+    return target
+
+
+def _prove(
+    target: Target, engine: Engine, audited: Audited, options: Options, say: Progress
+) -> None:
+    planned = _plan_all(target, engine, audited, options, say)
+    advice = _index_advice(target, planned, audited, say)
+    if target.can_build:
+        advice = verify_indexes(target, advice, planned_writes(planned), audited.notes, say)
+    for entry in advice:
+        audited.findings += engine.check_advice(entry, entry.best.context)
+    audited.findings = verify_findings(target, audited.findings, planned, options, say)
+
+
+def planned_writes(planned: Sequence[Planned]) -> frozenset[int]:
+    """The identities of contexts whose statement writes: not executed unless asked for."""
+    return frozenset(id(p.context) for p in planned if p.writes)
+
+
+def _plan_all(
+    target: Target, engine: Engine, audited: Audited, options: Options, say: Progress
+) -> list[Planned]:
+    created = _created_here(audited.contexts)
+    planned = []
+    seen: Counter[str] = Counter()
+    for number, context in enumerate(audited.contexts, 1):
+        statement = context.statement
+        if not explainable(statement.kind):
+            continue
+        say(f"planning statement {number} of {len(audited.contexts)}")
+        if seen[context.fingerprint] >= MAX_PLANNED:
+            continue
+        sql = with_values(context)
+        item = Planned(
+            context,
+            sql or statement.sql,
+            sql is None and has_parameters(context),
+            writes(statement.kind, statement.tree),
+        )
+        run = options.analyze and not item.generic and (not item.writes or options.allow_writes)
+        try:
+            context.plan = _explain(target, item, options, run)
+        except ExplainError as error:
+            finding = _refused(error, item, engine, created, audited)
+            if finding is not None:
+                audited.findings.append(finding)
+            continue
+        seen[context.fingerprint] += 1
+        planned.append(item)
+        audited.findings += engine.check_plan(context)
+    return planned
+
+
+MAX_PLANNED = 3
+"""Statements of one fingerprint that are planned: further ones differ in literals only."""
+
+
+def _explain(target: Target, item: Planned, options: Options, run: bool) -> Plan:
+    connection = target.connection
+    try:
+        return explain(
+            connection,
+            item.sql,
+            analyze=run,
+            generic=item.generic,
+            allow_writes=options.allow_writes,
+            writes=item.writes,
+        )
+    except ExplainTimeout:
+        if not run:
+            raise
+        target.notes.append(
+            f"{item.context.statement.path}:{item.context.statement.line}: stopped after "
+            f"{options.timeout_ms / 1000:g} s (--timeout); its plan is shown without measurements"
+        )
+        return explain(connection, item.sql, generic=item.generic, writes=item.writes)
+
+
+def _created_here(contexts: Sequence[Context]) -> frozenset[str]:
+    """Relations that the audited files create themselves: absent from the server, not a mistake."""
+    created = set()
+    for context in contexts:
+        for kind in ("CreateStmt", "ViewStmt"):
+            for node in context.tree.of(kind):
+                created.add((node.get("relation") or node.get("view") or {}).get("relname", ""))
+        for node in context.tree.of("IntoClause"):
+            created.add(node.get("rel", {}).get("relname", ""))
+    return frozenset(created)
+
+
+def _refused(
+    error: ExplainError,
+    item: Planned,
+    engine: Engine,
+    created: frozenset[str],
+    audited: Audited,
+) -> Finding | None:
+    """What to say of a statement the server would not plan."""
+    context, statement = item.context, item.context.statement
+    at = statement.locate(0, len(statement.text.split(None, 1)[0]))
+    if error.sqlstate not in _WOULD_FAIL:
+        audited.problems.append(
+            InputProblem(statement.path, f"cannot be planned: {error}", at.line, at.column)
+        )
+        return None
+    tables = {n.get("relname") for n in context.tree.of("RangeVar")}
+    if error.sqlstate == _UNDEFINED_TABLE and tables & created:
+        return None
+    told = any(
+        f.rule == "query/unknown-column"
+        and f.statement == statement.text
+        and f.location.path == statement.path
+        for f in audited.findings
+    )
+    if told:
+        return None
+    return Finding(
+        rule="query/would-fail",
+        severity="error",
+        message=f"PostgreSQL refuses this statement: {error}",
+        location=at,
+        statement=statement.text,
+        fingerprint=context.fingerprint,
+        evidence=Evidence("measured", {"sqlstate": error.sqlstate or ""}),
+    )
+
+
+def _index_advice(
+    target: Target, planned: Sequence[Planned], audited: Audited, say: Progress
+) -> list[IndexAdvice]:
+    questions = [
+        Question(p.context, p.sql, p.generic)
+        for p in planned
+        if p.context.statement.kind != "InsertStmt"
+    ]
+    if not questions:
+        return []
+    try:
+        whatif = target.whatif(say)
+    except ServerError as error:
+        audited.notes.append(f"no index advice: {error}")
+        return []
+    advice = advise(questions, whatif, say)
+    for entry in advice:
+        entry.notes += target.assumptions
+    return advice

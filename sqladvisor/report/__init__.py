@@ -1,0 +1,1 @@
+"""Reports. Nothing in here computes or connects: it renders findings."""

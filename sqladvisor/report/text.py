@@ -1,0 +1,263 @@
+"""The report for people: each finding on its line, its evidence, and the fix ready to paste."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqladvisor.finding import Evidence, Finding, Fix, InputProblem
+from sqladvisor.report.escape import printable
+from sqladvisor.report.model import Report
+
+_STYLES = {
+    "error": "\x1b[1;31m",
+    "warning": "\x1b[1;33m",
+    "info": "\x1b[1;36m",
+    "bold": "\x1b[1m",
+    "dim": "\x1b[2m",
+    "good": "\x1b[32m",
+    "bad": "\x1b[31m",
+}
+MAX_QUOTED = 160
+"""Characters of a source line shown: longer lines are cut around the marked part."""
+MAX_FIX_LINES = 16
+"""A rewritten statement longer than this is shown as the lines that change."""
+
+
+class Painter:
+    """Puts ANSI styles around text, or does not."""
+
+    def __init__(self, color: bool) -> None:
+        self.color = color
+
+    def __call__(self, style: str, text: str) -> str:
+        return f"{_STYLES[style]}{text}\x1b[0m" if self.color and text else text
+
+
+def render(report: Report, *, color: bool = False, verbose: bool = False) -> str:
+    """The whole report as text, ending in a newline.
+
+    ``verbose`` adds the rule id's documentation pointer and every figure of the evidence.
+    """
+    paint = Painter(color)
+    lines: list[str] = []
+    for problem in report.problems:
+        lines += [_problem(problem, paint), ""]
+    for finding in report.findings:
+        lines += [*_finding(finding, report.texts, paint, verbose), ""]
+    tables = _index_table(report.findings, paint)
+    if tables:
+        lines += [*tables, ""]
+    lines += [paint("dim", f"note: {printable(n)}") for n in report.notes]
+    lines.append(_summary(report, paint))
+    return "\n".join(lines) + "\n"
+
+
+def _problem(problem: InputProblem, paint: Painter) -> str:
+    place = printable(problem.path)
+    if problem.line is not None:
+        place += f":{problem.line}"
+        if problem.column is not None:
+            place += f":{problem.column}"
+    return f"{paint('bold', place)}: {paint('error', 'cannot audit')}: {printable(problem.message)}"
+
+
+def _finding(
+    finding: Finding, texts: Mapping[str, str], paint: Painter, verbose: bool
+) -> list[str]:
+    at = finding.location
+    place = f"{printable(at.path)}:{at.line}:{at.column}"
+    lines = [
+        f"{paint('bold', place)}  {paint(finding.severity, finding.severity)}  "
+        f"{paint('dim', finding.rule)}",
+        f"  {printable(finding.message)}",
+    ]
+    lines += _quote(finding, texts.get(at.path, ""), paint)
+    lines += [f"  {line}" for line in _evidence(finding.evidence, paint, verbose)]
+    for fix in finding.fixes:
+        lines += _fix(fix, finding.statement, paint)
+    return lines
+
+
+def _quote(finding: Finding, text: str, paint: Painter) -> list[str]:
+    at = finding.location
+    source = _line(text, at.line)
+    if not source.strip():
+        return []
+    start = at.column - 1
+    end = at.end_column - 1 if at.end_line == at.line else len(source)
+    end = max(min(end, len(source)), start + 1)
+    lead = ""
+    if len(source) > MAX_QUOTED:
+        cut = max(0, min(start - 20, len(source) - MAX_QUOTED))
+        lead = "…" if cut else ""
+        source = source[cut : cut + MAX_QUOTED]
+        start, end = start - cut, min(end - cut, MAX_QUOTED)
+    number = str(at.line)
+    shown = lead + printable(source.expandtabs(1))
+    pad = _width(lead + printable(source[:start].expandtabs(1)))
+    caret = "^" * max(1, _width(printable(source[start:end].expandtabs(1))))
+    gutter = " " * len(number)
+    return [
+        f"  {paint('dim', number + ' |')} {shown}",
+        f"  {paint('dim', gutter + ' |')} {' ' * pad}{paint(finding.severity, caret)}",
+    ]
+
+
+def _line(text: str, number: int) -> str:
+    start = 0
+    for _ in range(number - 1):
+        start = text.find("\n", start) + 1
+        if not start:
+            return ""
+    end = text.find("\n", start)
+    return text[start : end if end >= 0 else len(text)].rstrip("\r")
+
+
+def _width(text: str) -> int:
+    """Terminal columns: wide East Asian characters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _evidence(evidence: Evidence, paint: Painter, verbose: bool) -> list[str]:
+    lines = []
+    gain = _gain(evidence.figures, paint)
+    if gain:
+        lines.append(f"{paint('bold', evidence.level)}: {gain}")
+    lines += [f"{paint('dim', '·')} {printable(note)}" for note in evidence.notes]
+    if verbose:
+        lines += [
+            paint("dim", f"  {key} = {printable(str(value))}")
+            for key, value in evidence.figures.items()
+        ]
+    return lines
+
+
+def _gain(figures: Mapping[str, Any], paint: Painter) -> str:
+    parts = []
+    before, after = figures.get("time_before_ms"), figures.get("time_after_ms")
+    if before is not None and after is not None:
+        factor = before / after if after else float("inf")
+        style = "good" if factor >= 1 else "bad"
+        parts.append(f"{ms(before)} → {paint(style, ms(after))} ({factor:.3g}× as fast)")
+    before, after = figures.get("cost_before"), figures.get("cost_after")
+    if before is not None and after is not None:
+        parts.append(f"planner cost {number(before)} → {number(after)}")
+    before, after = figures.get("buffers_before"), figures.get("buffers_after")
+    if before is not None and after is not None:
+        parts.append(f"{number(before)} → {number(after)} buffers")
+    if (size := figures.get("size_bytes")) is not None:
+        parts.append(f"index size {size_of(size)}")
+    return ", ".join(parts)
+
+
+def _fix(fix: Fix, statement: str, paint: Painter) -> list[str]:
+    head = f"  {paint('good', 'fix')}: {printable(fix.description)}"
+    if fix.changes_result:
+        head += f" {paint('warning', '(changes the result: ' + fix.changes_result + ')')}"
+    lines = [head]
+    if proof := _proof(fix.proof, paint):
+        lines.append(f"    {proof}")
+    sql = printable(fix.sql).splitlines()
+    if fix.kind == "rewrite" and len(sql) > MAX_FIX_LINES:
+        lines += _changed(printable(statement).splitlines(), sql, paint)
+    else:
+        if fix.kind != "advice" and sql and not sql[-1].endswith(";"):
+            sql[-1] += ";"
+        lines += [f"    {line}" for line in sql]
+    return lines
+
+
+def _proof(proof: Mapping[str, Any], paint: Painter) -> str:
+    parts = []
+    if proof.get("same_rows"):
+        parts.append(f"ran both: the same {number(proof['rows'])} rows")
+    gain = _gain(proof, paint)
+    if gain:
+        parts.append(gain)
+    if proof.get("note"):
+        parts.append(str(proof["note"]))
+    return paint("dim", "proof: ") + "; ".join(parts) if parts else ""
+
+
+def _changed(before: Sequence[str], after: Sequence[str], paint: Painter) -> list[str]:
+    import difflib
+
+    lines = []
+    for line in difflib.unified_diff(before, after, lineterm="", n=1):
+        if line.startswith(("---", "+++")):
+            continue
+        style = {"-": "bad", "+": "good", "@": "dim"}.get(line[:1])
+        lines.append("    " + (paint(style, line) if style else line))
+    return lines
+
+
+def _index_table(findings: Sequence[Finding], paint: Painter) -> list[str]:
+    indexes = [f for f in findings if f.rule == "index/missing"]
+    if len(indexes) < 2:
+        return []
+    from tabulate import tabulate
+
+    rows = []
+    for f in indexes:
+        figures = f.evidence.figures
+        timed = figures.get("time_before_ms") is not None
+        rows.append(
+            (
+                figures.get("index", ""),
+                size_of(figures["size_bytes"]) if "size_bytes" in figures else "",
+                ", ".join(f"line {q['line']}" for q in figures.get("queries", ())),
+                f"{number(figures['cost_before'])} → {number(figures['cost_after'])}",
+                f"{ms(figures['time_before_ms'])} → {ms(figures['time_after_ms'])}"
+                if timed
+                else "",
+            )
+        )
+    headers = ["index", "size", "helps", "planner cost", "measured time"]
+    table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+    return [paint("bold", "Indexes worth adding"), *table.splitlines()]
+
+
+def _summary(report: Report, paint: Painter) -> str:
+    counts = [
+        paint(s, f"{n} {s}{'s' if n != 1 and s != 'info' else ''}")
+        for s in ("error", "warning", "info")
+        if (n := report.count(s))
+    ]
+    found = ", ".join(counts) if counts else paint("good", "no findings")
+    tail = f"{report.statements} statement{'s' * (report.statements != 1)} in "
+    tail += f"{report.files} file{'s' * (report.files != 1)}"
+    if report.problems:
+        tail += f", {paint('error', f'{len(report.problems)} could not be audited')}"
+    if report.suppressed:
+        tail += f", {report.suppressed} suppressed"
+    server = f" ({report.server})" if report.server else " (static: no --schema, no --dsn)"
+    return f"{found} in {tail}{paint('dim', server)}"
+
+
+def ms(value: float) -> str:
+    """A time in ms for people: 0.083 ms, 12.3 ms, 4.21 s."""
+    if value >= 1000:
+        return f"{value / 1000:.3g} s"
+    return f"{value:.2g} ms" if value < 1 else f"{value:.3g} ms"
+
+
+def number(value: float) -> str:
+    """A count or cost for people: 12, 12,345, 1.5."""
+    return f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.3g}"
+
+
+def size_of(size: float) -> str:
+    """Bytes for people, in powers of 1024 as pg_size_pretty() counts them."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 10240 or unit == "GB":
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return ""

@@ -1,0 +1,149 @@
+"""What a rule is, and how rule packs are loaded.
+
+A rule is one file in ``<pack>/<kind>/<name>.py``; its id is the path (``query/select-star``).
+The file holds the documentation (module docstring), the examples the tests run (``SCHEMA``,
+``BAD``, ``GOOD``) and one function marked with ``@rule``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from typing import Any, Literal, TypeVar
+
+from sqladvisor.errors import InputError
+from sqladvisor.finding import Finding, Severity
+
+Need = Literal["schema", "rows", "plan", "analyze"]
+Check = Callable[[Any, Any], Iterator[Finding]]
+F = TypeVar("F", bound=Callable[..., Iterator[Finding]])
+
+# What a check can subscribe to beside node types of the parse tree.
+WORKLOAD, PLAN, ADVICE = "workload", "plan", "advice"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A loaded rule. ``on`` names node types, or ``workload``, ``plan``, ``advice``."""
+
+    id: str
+    severity: Severity
+    on: tuple[str, ...]
+    needs: frozenset[Need]
+    check: Check
+    path: str
+    doc: str
+    thresholds: dict[str, float]
+
+    @property
+    def kind(self) -> str:
+        return self.id.partition("/")[0]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the documentation: what the rule finds."""
+        return self.doc.strip().partition("\n")[0]
+
+    @property
+    def examples(self) -> dict[str, Any]:
+        """``schema``, ``bad`` and ``good`` of the rule's file, and set-up for plan rules."""
+        module = sys.modules[_module_name(self.path)]
+        return {
+            name: getattr(module, name.upper(), default)
+            for name, default in (("schema", ""), ("bad", ()), ("good", ()), ("setup", ""))
+        }
+
+
+def rule(
+    *on: str,
+    severity: Severity,
+    needs: Sequence[Need] = (),
+    thresholds: dict[str, float] | None = None,
+) -> Callable[[F], F]:
+    """Mark a function as the rule of its file.
+
+    ``on``: the node types to see (``SelectStmt``, ``A_Expr``…), or one of ``workload`` (all
+    statements of a file together), ``plan`` (a query's plan), ``advice`` (costed index advice).
+    ``needs``: ``schema`` (a catalog), ``rows`` (statistics), ``plan`` (any EXPLAIN), ``analyze``
+    (a plan that was run): without it the rule stays silent.
+    ``thresholds``: names and defaults that users may override in their configuration.
+    """
+
+    def mark(function: F) -> F:
+        function.rule_marks = (on, severity, frozenset(needs), dict(thresholds or {}))  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def builtin_pack() -> str:
+    """The directory of the rules that ship with sqladvisor (installed, or in a checkout)."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    installed = os.path.join(here, "_rules")
+    if os.path.isdir(installed):
+        return installed
+    return os.path.join(os.path.dirname(here), "rules")
+
+
+def load_rules(
+    kinds: Sequence[str], packs: Sequence[str] = (), known: Sequence[str] = ()
+) -> list[Rule]:
+    """The rules of these kinds from the built-in pack and the user's, sorted by id.
+
+    A user's rule with the id of a built-in one replaces it. Raises InputError for a pack or a
+    rule file that cannot be used.
+    """
+    rules: dict[str, Rule] = {}
+    for pack in (builtin_pack(), *packs):
+        if not os.path.isdir(pack):
+            raise InputError(f"{pack}: no such rule pack directory")
+        for kind in kinds:
+            folder = os.path.join(pack, kind)
+            try:
+                files = sorted(e.name for e in os.scandir(folder) if e.name.endswith(".py"))
+            except OSError:
+                continue
+            for name in files:
+                if not name.startswith("_"):
+                    loaded = _load(os.path.join(folder, name), kind, name[:-3])
+                    rules[loaded.id] = loaded
+    return [rules[key] for key in sorted(rules)]
+
+
+def _module_name(path: str) -> str:
+    return "sqladvisor_rule_" + "".join(c if c.isalnum() else "_" for c in path)
+
+
+def _load(path: str, kind: str, name: str) -> Rule:
+    module_name = _module_name(path)
+    module = sys.modules.get(module_name)
+    if module is None:
+        loader = SourceFileLoader(module_name, path)
+        spec = spec_from_loader(module_name, loader)
+        assert spec is not None
+        module = module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[module_name]
+            cause = str(error).partition("\n")[0]
+            raise InputError(f"{path}: rule cannot be loaded: {cause}") from error
+    found = [f for f in vars(module).values() if hasattr(f, "rule_marks")]
+    if len(found) != 1:
+        raise InputError(f"{path}: a rule file has exactly one function marked @rule")
+    on, severity, needs, thresholds = found[0].rule_marks
+    return Rule(
+        id=f"{kind}/{name.replace('_', '-')}",
+        severity=severity,
+        on=on,
+        needs=needs,
+        check=found[0],
+        path=path,
+        doc=module.__doc__ or "",
+        thresholds=thresholds,
+    )
