@@ -26,7 +26,7 @@ INSERT INTO small SELECT i, i FROM generate_series(1, 2000) i;
 VACUUM ANALYZE;
 """
 BAD = [
-    "SELECT * FROM t WHERE a = 7",
+    "SET max_parallel_workers_per_gather = 0; SELECT * FROM t WHERE a = 7 AND md5(b) <> 'x' AND b LIKE '%xx'",
     "SET max_parallel_workers_per_gather = 0; SELECT count(*) FROM t WHERE b LIKE '%y%'",
 ]
 GOOD = [
