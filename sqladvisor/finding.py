@@ -77,7 +77,7 @@ class Experiment:
     ``label_before``/``label_after`` name the sides in the report.
     """
 
-    kind: Literal["rewrite", "batch", "prepare"]
+    kind: Literal["batch", "prepare", "setting"]
     before: tuple[str, ...]
     after: tuple[str, ...]
     label_before: str = "as written"

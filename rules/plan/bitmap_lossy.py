@@ -2,7 +2,8 @@
 
 Why: with a lossy bitmap every row of each remembered page is fetched and tested again.
 Fix: a higher work_mem for this query (SET work_mem), or a more selective index.
-Silent when: under a tenth of the pages are lossy or the node takes no time worth saving.
+Silent when: under a tenth of the pages are lossy, the node takes no time worth saving, or more
+    memory was tried and did not help.
 Source: PostgreSQL manual, 11.5 "Combining Multiple Indexes" and work_mem in 19.4.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 from sqladvisor.context import Context
 from sqladvisor.finding import Finding
+from sqladvisor.plan.memory import more_memory
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import figures, matters
 from sqladvisor.rule import PLAN, rule
@@ -32,6 +34,10 @@ GOOD = [
     "SELECT count(pad) FROM t WHERE a = 3",
 ]
 
+BITMAP_ENTRY_BYTES = 128
+"""A page in an exact bitmap: a PagetableEntry and its share of a hash table that is at most half
+full (tidbitmap.c, tbm_calculate_entries)."""
+
 
 @rule(PLAN, severity="warning", needs=("analyze",), thresholds={"min_lossy_share": 0.1})
 def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
@@ -41,10 +47,13 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
         if not lossy or lossy / (lossy + exact) < ctx.threshold("min_lossy_share"):
             continue
         if matters(plan, node):
+            fixes, experiment = more_memory(ctx, (lossy + exact) * BITMAP_ENTRY_BYTES)
             yield ctx.finding(
                 node,
                 f"the bitmap of {node.relation} did not fit work_mem: {lossy:,.0f} of "
                 f"{lossy + exact:,.0f} pages are remembered whole, and their rows tested again",
+                fixes=fixes,
+                experiment=experiment,
                 level="measured",
                 figures={**figures(plan, node), "lossy_pages": lossy, "exact_pages": exact},
             )

@@ -2,7 +2,8 @@
 
 Why: with more than one batch, both sides of the join are written to temporary files and read back.
 Fix: a higher work_mem (or hash_mem_multiplier) for this query, fewer columns, or a filter earlier.
-Silent when: there is one batch, or the join takes no time worth saving.
+Silent when: there is one batch, the join takes no time worth saving, or more memory was tried and
+    did not help.
 Source: PostgreSQL manual, hash_mem_multiplier in 19.4.1; ExecChooseHashTableSize() in nodeHash.c.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 from sqladvisor.context import Context
 from sqladvisor.finding import Finding
+from sqladvisor.plan.memory import more_memory
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import figures, subtree_matters
 from sqladvisor.rule import PLAN, rule
@@ -43,10 +45,14 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
         memory_kb = float(node.raw.get("Peak Memory Usage", 0))
         what = "aggregate's hash table" if "HashAgg Batches" in node.raw else "hash table"
         below = next((n for n in node.walk() if n.relation), node)
+        # Each batch held about the peak; twice that, because hash_mem_multiplier may be 1 (before 15).
+        fixes, experiment = more_memory(ctx, memory_kb * 1024 * batches * 2)
         yield ctx.finding(
             below,
             f"the {what} over {below.relation or node.node_type} was split into {batches} batches on "
             "disk: it did not fit work_mem × hash_mem_multiplier",
+            fixes=fixes,
+            experiment=experiment,
             level="measured",
             figures={
                 **figures(plan, node),

@@ -2,7 +2,8 @@
 
 Why: an external merge writes and reads every row on disk.
 Fix: a higher work_mem for this query, an index that gives the order, or fewer and narrower rows.
-Silent when: the sort stayed in memory, or takes no time worth saving.
+Silent when: the sort stayed in memory, takes no time worth saving, or more memory was tried and
+    did not help.
 Source: PostgreSQL manual, work_mem in 19.4.1 and "Using EXPLAIN" (Sort Method).
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 from sqladvisor.context import Context
 from sqladvisor.finding import Finding
+from sqladvisor.plan.memory import SORT_EXPANSION, more_memory
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import figures, matters
 from sqladvisor.rule import PLAN, rule
@@ -39,10 +41,13 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
             continue
         used_kb = float(node.raw.get("Sort Space Used", 0))
         keys = ", ".join(map(str, node.raw.get("Sort Key", ())))
+        fixes, experiment = more_memory(ctx, used_kb * 1024 * SORT_EXPANSION)
         yield ctx.finding(
             node,
             f"the sort by {keys} wrote {used_kb / 1024:,.1f} MB of temporary files: it did not fit "
             "work_mem",
+            fixes=fixes,
+            experiment=experiment,
             level="measured",
             figures={**figures(plan, node), "disk_bytes": int(used_kb * 1024)},
             notes=(f"{node.self_ms:.3g} ms of {plan.execution_ms:.3g} ms",),

@@ -3,7 +3,8 @@
 Why: a CTE, Materialize, window or function result that does not fit work_mem is written to disk and
     read back, for each rescan again.
 Fix: a higher work_mem for this query, fewer columns, NOT MATERIALIZED for a CTE used once.
-Silent when: nothing was written, or the node takes no time worth saving.
+Silent when: nothing was written, the node takes no time worth saving, or more memory was tried
+    and did not help.
 Source: PostgreSQL manual, "Using EXPLAIN" (temp read/written) and work_mem in 19.4.1.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 from sqladvisor.context import Context
 from sqladvisor.finding import Finding
+from sqladvisor.plan.memory import SORT_EXPANSION, more_memory
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import figures, matters
 from sqladvisor.rule import PLAN, rule
@@ -42,10 +44,13 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
         if node.node_type in _OWN_RULE or not node.self_temp_written or not matters(plan, node):
             continue
         written = node.self_temp_written * _BLOCK
+        fixes, experiment = more_memory(ctx, written * SORT_EXPANSION)
         yield ctx.finding(
             node,
             f"{node.label} wrote {written / 1048576:,.1f} MB of temporary files: its rows did not fit "
             "work_mem",
+            fixes=fixes,
+            experiment=experiment,
             level="measured",
             figures={**figures(plan, node), "temp_written_bytes": written},
         )

@@ -195,11 +195,14 @@ def _experiment(target: Target, finding: Finding) -> Finding | None:
         "statements_before": len(experiment.before),
         "statements_after": len(experiment.after),
     }
-    note = (
-        f"{experiment.label_before}: {len(experiment.before)} round trips, "
-        f"{experiment.label_after}: {len(experiment.after)}, on a local socket "
-        "(a network adds its latency to each)"
-    )
+    if experiment.kind == "setting":
+        note = f"measured {experiment.label_before}, then {experiment.label_after}"
+    else:
+        note = (
+            f"{experiment.label_before}: {len(experiment.before)} round trips, "
+            f"{experiment.label_after}: {len(experiment.after)}, on a local socket "
+            "(a network adds its latency to each)"
+        )
     return replace(finding, evidence=Evidence("measured", figures, (*finding.evidence.notes, note)))
 
 
