@@ -24,6 +24,9 @@ MIN_COST = 100.0
 """Planner cost units. A cheaper statement (about a millisecond) needs no index."""
 NEARLY = 0.05
 """Share of the gain given up for a smaller or shared index."""
+NEARLY_COVERED = 0.25
+"""Share of the gain given up to do without an index whose keys begin another advised one: a second
+index on the same columns costs every write, and reviewers rightly refuse it."""
 MAX_NAIVE = 3
 """How many indexes that would not help are named."""
 
@@ -40,6 +43,8 @@ class Use:
     """Other advised indexes its plan uses beside this one."""
     plan_before: Plan | None = None
     plan_after: Plan | None = None
+    rewritten: bool = False
+    """The statement is not the one in the file, but a proven rewrite of it."""
     time_before_ms: float | None = None
     time_after_ms: float | None = None
     buffers_before: int | None = None
@@ -72,16 +77,6 @@ class IndexAdvice:
         )
 
 
-@dataclass(slots=True)
-class _Choice:
-    context: Context
-    sql: str
-    generic: bool
-    before: Plan
-    chosen: list[Handle]
-    after: Plan
-
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """A statement to find indexes for. ``sql`` is plannable text; ``generic`` if it has ``$n``."""
@@ -89,6 +84,22 @@ class Question:
     context: Context
     sql: str
     generic: bool
+    rewritten: bool = False
+
+
+@dataclass(slots=True)
+class _Choice:
+    question: Question
+    before: Plan
+    chosen: list[Handle]
+    after: Plan
+
+    def plan(self, visible: Collection[Handle], whatif: WhatIf) -> Plan:
+        return whatif.cost(self.question.sql, visible, generic=self.question.generic)
+
+    def allowed(self, share: float) -> float:
+        """The planner cost at which the statement has given up this share of its gain."""
+        return self.after.total_cost + share * (self.before.total_cost - self.after.total_cost)
 
 
 def advise(
@@ -104,25 +115,28 @@ def advise(
             continue  # the statement does not plan on the shadow: its own EXPLAIN reported why
         if choice is not None:
             choices.append(choice)
+    choices = _first_hand(choices)
     _share(choices, whatif)
+    _eliminate(choices, whatif)
     advice: dict[HypotheticalIndex, IndexAdvice] = {}
     for choice in choices:
         for handle in choice.chosen:
             entry = advice.setdefault(handle.index, IndexAdvice(handle.index, handle.size_bytes))
             entry.uses.append(
                 Use(
-                    choice.context,
-                    choice.sql,
+                    choice.question.context,
+                    choice.question.sql,
                     choice.before.total_cost,
                     choice.after.total_cost,
                     tuple(h.index for h in choice.chosen if h is not handle),
                     choice.before,
                     choice.after,
+                    choice.question.rewritten,
                 )
             )
     for entry in advice.values():
         best = entry.best
-        own = next(c for c in choices if c.context is best.context)
+        own = next(c for c in choices if c.question.context is best.context)
         entry.useless = _useless(own, whatif)
     return sorted(
         advice.values(),
@@ -164,7 +178,18 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
     chosen = [h for h in chosen if h.name in after.indexes_used()]
     if not chosen or not _pays(before, after):
         return None
-    return _Choice(question.context, question.sql, question.generic, before, chosen, after)
+    return _Choice(question, before, chosen, after)
+
+
+def _first_hand(choices: list[_Choice]) -> list[_Choice]:
+    """Without the rewrites of statements that an index helps as they are."""
+    helped = {_place(c) for c in choices if not c.question.rewritten}
+    return [c for c in choices if not c.question.rewritten or _place(c) not in helped]
+
+
+def _place(choice: _Choice) -> tuple[str, int]:
+    statement = choice.question.context.statement
+    return statement.path, statement.start
 
 
 def _earn(
@@ -187,16 +212,14 @@ def _share(choices: list[_Choice], whatif: WhatIf) -> None:
     users = {id(h): sum(h in c.chosen for c in choices) for h in pool}
     for choice in choices:
         for handle in list(choice.chosen):
-            allowed = choice.after.total_cost + NEARLY * (
-                choice.before.total_cost - choice.after.total_cost
-            )
+            allowed = choice.allowed(NEARLY)
             for other in pool:
                 if other is handle or other in choice.chosen or _table(other) != _table(handle):
                     continue
                 if users[id(other)] < users[id(handle)]:
                     continue
                 trial_set = [other if h is handle else h for h in choice.chosen]
-                trial = whatif.cost(choice.sql, trial_set, generic=choice.generic)
+                trial = choice.plan(trial_set, whatif)
                 if trial.total_cost <= allowed and other.name in trial.indexes_used():
                     users[id(handle)] -= 1
                     users[id(other)] += 1
@@ -204,14 +227,54 @@ def _share(choices: list[_Choice], whatif: WhatIf) -> None:
                     break
 
 
+def _eliminate(choices: list[_Choice], whatif: WhatIf) -> None:
+    """Drop each index without which all its statements do nearly as well on the other ones."""
+    pool = list({id(h): h for c in choices for h in c.chosen}.values())
+
+    def order(handle: Handle) -> tuple[bool, float, str]:
+        gain = sum(c.before.total_cost - c.after.total_cost for c in choices if handle in c.chosen)
+        return not _begins_another(handle, pool), gain, handle.index.ddl()
+
+    for handle in sorted(pool, key=order):
+        others = [h for h in pool if h is not handle]
+        share = NEARLY_COVERED if _begins_another(handle, others) else NEARLY
+        moves: list[tuple[_Choice, list[Handle], Plan]] = []
+        users = [c for c in choices if handle in c.chosen]
+        for choice in users:
+            kept = [h for h in choice.chosen if h is not handle]
+            kept += [h for h in others if _table(h) == _table(handle) and h not in kept]
+            trial = choice.plan(kept, whatif)
+            chosen = _used(trial, kept)
+            if not chosen or trial.total_cost > choice.allowed(share):
+                break
+            moves.append((choice, chosen, trial))
+        if len(moves) == len(users):
+            pool = others
+            for choice, chosen, trial in moves:
+                choice.chosen, choice.after = chosen, trial
+
+
+def _begins_another(handle: Handle, pool: Sequence[Handle]) -> bool:
+    keys, index = handle.index.keys, handle.index
+    return any(
+        h is not handle
+        and _table(h) == _table(handle)
+        and h.index.keys[: len(keys)] == keys
+        and h.index.predicate == index.predicate
+        for h in pool
+    )
+
+
 def _useless(choice: _Choice, whatif: WhatIf) -> tuple[str, ...]:
     """Single-column indexes people would try for this statement that leave its cost unchanged."""
     names = []
     tables = {_table(h) for h in choice.chosen}
-    wants = sorted(wanted(choice.context), key=lambda w: (0 if w.group else 1, w.item.alias))
+    wants = sorted(
+        wanted(choice.question.context), key=lambda w: (0 if w.group else 1, w.item.alias)
+    )
     for want in wants:
         for handle in _add(naive_candidates(want), whatif):
-            trial = whatif.cost(choice.sql, (handle,), generic=choice.generic)
+            trial = choice.plan((handle,), whatif)
             unused = handle.name not in trial.indexes_used()
             if unused and trial.total_cost >= choice.before.total_cost * 0.999:
                 names.append(f"{handle.index.table} ({', '.join(handle.index.keys)})")
