@@ -8,11 +8,12 @@ to try it on, build, run and time what is advised. What does not help is not sho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sqladvisor.advise.relate import relate
 from sqladvisor.advise.select import IndexAdvice, Question, advise
 from sqladvisor.advise.verify import verify_findings, verify_indexes
 from sqladvisor.auditor import Audited, Options, Progress, read_files, run_static
@@ -25,6 +26,7 @@ from sqladvisor.server.explain import ExplainError, ExplainTimeout, explain, exp
 from sqladvisor.server.parameters import has_parameters, with_values
 from sqladvisor.server.target import Target, open_live, open_sandbox
 from sqladvisor.sql.effects import writes
+from sqladvisor.sql.source import read_source, statements
 
 if TYPE_CHECKING:
     from sqladvisor.plan.node import Plan
@@ -104,12 +106,13 @@ def _prove(
     target: Target, engine: Engine, audited: Audited, options: Options, say: Progress
 ) -> None:
     planned = _plan_all(target, engine, audited, options, say)
+    audited.findings = verify_findings(target, audited.findings, planned, options, say)
     advice = _index_advice(target, planned, audited, say)
     if target.can_build:
         advice = verify_indexes(target, advice, planned_writes(planned), audited.notes, say)
     for entry in advice:
         audited.findings += engine.check_advice(entry, entry.best.context)
-    audited.findings = verify_findings(target, audited.findings, planned, options, say)
+    audited.findings = relate(audited.findings)
 
 
 def planned_writes(planned: Sequence[Planned]) -> frozenset[int]:
@@ -225,14 +228,39 @@ def _refused(
     )
 
 
+def _rewritten(findings: Sequence[Finding], planned: Sequence[Planned]) -> Iterator[Question]:
+    """The proven rewrites, as statements to find indexes for: what helps them once they are made."""
+    by_text = {(p.context.statement.path, p.context.statement.text): p for p in planned}
+    for finding in findings:
+        item = by_text.get((finding.location.path, finding.statement))
+        for fix in finding.fixes:
+            if item is None or fix.changes_result or not fix.proof.get("same_rows"):
+                continue
+            original = item.context.statement
+            found, _ = statements(read_source(original.path, fix.sql.encode()))
+            if len(found) == 1:
+                moved = replace(
+                    found[0], start=original.start, line=original.line, column=original.column
+                )
+                context = Context(moved, item.context.catalog)
+                sql = moved.sql if item.sql == original.sql else with_values(context)
+                if sql is not None:
+                    yield Question(context, sql, False, item.context.fingerprint)
+            break
+
+
 def _index_advice(
     target: Target, planned: Sequence[Planned], audited: Audited, say: Progress
 ) -> list[IndexAdvice]:
+    # A statement that does not say what it means is mended first: another one needs other indexes.
+    wrong = {(f.location.path, f.statement) for f in audited.findings if f.severity == "error"}
     questions = [
         Question(p.context, p.sql, p.generic)
         for p in planned
         if p.context.statement.kind != "InsertStmt"
+        and (p.context.statement.path, p.context.statement.text) not in wrong
     ]
+    questions += _rewritten(audited.findings, planned)
     if not questions:
         return []
     try:

@@ -54,8 +54,8 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
             through = f" through {node.index}" if node.index else ""
             yield ctx.finding(
                 node,
-                f"fetches {read:,.0f} rows of {node.relation}{through} and throws "
-                f"{removed / read:.1%} away by {node.filter}: the index lacks that column",
+                f"fetches {read:,.0f} rows of {node.relation}{through} to keep "
+                f"{read - removed:,.0f} by {node.filter}: the index lacks that column",
                 level="measured",
                 figures={**figures(plan, node), "rows_removed": round(removed)},
                 notes=(f"{node.self_ms:.3g} ms of {plan.execution_ms:.3g} ms",),

@@ -49,15 +49,14 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
     for node in plan.nodes():
         if node.node_type != "Seq Scan" or not node.executed or not matters(plan, node):
             continue
-        removed = node.removed_by_filter
-        read = removed + (node.rows_out or 0)
+        removed, kept = node.removed_by_filter, node.rows_out or 0
+        read = removed + kept
         if removed < ctx.threshold("min_removed_rows"):
             continue
         if removed / read >= ctx.threshold("min_removed_share"):
             yield ctx.finding(
                 node,
-                f"reads {read:,.0f} rows of {node.relation} and throws {removed / read:.2%} away by "
-                f"{node.filter}",
+                f"reads {read:,.0f} rows of {node.relation} to keep {kept:,.0f} by {node.filter}",
                 level="measured",
                 figures={**figures(plan, node), "rows_removed": round(removed)},
                 notes=(f"{node.self_ms:.3g} ms of {plan.execution_ms:.3g} ms",),

@@ -43,22 +43,27 @@ class Use:
     """Other advised indexes its plan uses beside this one."""
     plan_before: Plan | None = None
     plan_after: Plan | None = None
-    rewritten: bool = False
-    """The statement is not the one in the file, but a proven rewrite of it."""
+    useless: tuple[str, ...] = ()
+    """Indexes people would try for this statement that leave its cost unchanged."""
+    original_fingerprint: str | None = None
+    """Of the statement in the file, where this one is a proven rewrite of it."""
     time_before_ms: float | None = None
     time_after_ms: float | None = None
     buffers_before: int | None = None
     buffers_after: int | None = None
 
+    @property
+    def rewritten(self) -> bool:
+        return self.original_fingerprint is not None
+
 
 @dataclass(slots=True)
 class IndexAdvice:
-    """One index worth adding: what it costs, what it serves, what was tried and would not help."""
+    """One index worth adding: what it costs and what it serves."""
 
     index: HypotheticalIndex
     size_bytes: int
     uses: list[Use] = field(default_factory=list)
-    useless: tuple[str, ...] = ()
     build_ms: float | None = None
     built_bytes: int | None = None
     measured: bool = False
@@ -84,7 +89,8 @@ class Question:
     context: Context
     sql: str
     generic: bool
-    rewritten: bool = False
+    original_fingerprint: str | None = None
+    """Of the statement in the file, where this one is a proven rewrite of it."""
 
 
 @dataclass(slots=True)
@@ -120,6 +126,7 @@ def advise(
     _eliminate(choices, whatif)
     advice: dict[HypotheticalIndex, IndexAdvice] = {}
     for choice in choices:
+        useless = () if choice.question.original_fingerprint else _useless(choice, whatif)
         for handle in choice.chosen:
             entry = advice.setdefault(handle.index, IndexAdvice(handle.index, handle.size_bytes))
             entry.uses.append(
@@ -131,13 +138,10 @@ def advise(
                     tuple(h.index for h in choice.chosen if h is not handle),
                     choice.before,
                     choice.after,
-                    choice.question.rewritten,
+                    useless,
+                    choice.question.original_fingerprint,
                 )
             )
-    for entry in advice.values():
-        best = entry.best
-        own = next(c for c in choices if c.question.context is best.context)
-        entry.useless = _useless(own, whatif)
     return sorted(
         advice.values(),
         key=lambda a: (-sum(u.cost_before - u.cost_after for u in a.uses), a.index.ddl()),
@@ -183,8 +187,8 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
 
 def _first_hand(choices: list[_Choice]) -> list[_Choice]:
     """Without the rewrites of statements that an index helps as they are."""
-    helped = {_place(c) for c in choices if not c.question.rewritten}
-    return [c for c in choices if not c.question.rewritten or _place(c) not in helped]
+    helped = {_place(c) for c in choices if not c.question.original_fingerprint}
+    return [c for c in choices if not c.question.original_fingerprint or _place(c) not in helped]
 
 
 def _place(choice: _Choice) -> tuple[str, int]:

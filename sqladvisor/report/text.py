@@ -144,18 +144,29 @@ def _gain(figures: Mapping[str, Any], paint: Painter) -> str:
     parts = []
     before, after = figures.get("time_before_ms"), figures.get("time_after_ms")
     if before is not None and after is not None:
-        factor = before / after if after else float("inf")
-        style = "good" if factor >= 1 else "bad"
-        parts.append(f"{ms(before)} → {paint(style, ms(after))} ({factor:.3g}× as fast)")
+        parts.append(f"{ms(before)} → {_faster(before, after, paint)}")
     before, after = figures.get("cost_before"), figures.get("cost_after")
-    if before is not None and after is not None:
+    if before is not None and after is not None and number(before) != number(after):
         parts.append(f"planner cost {number(before)} → {number(after)}")
     before, after = figures.get("buffers_before"), figures.get("buffers_after")
-    if before is not None and after is not None:
+    if before is not None and after is not None and before != after:
         parts.append(f"{number(before)} → {number(after)} buffers")
     if (size := figures.get("size_bytes")) is not None:
         parts.append(f"index size {size_of(size)}")
     return ", ".join(parts)
+
+
+NOISE = 0.1
+"""Share by which two timings of the same plan differ on a busy machine."""
+
+
+def _faster(before: float, after: float, paint: Painter) -> str:
+    if abs(before - after) <= NOISE * before:
+        return f"{ms(after)} (no difference)"
+    factor = before / after if after else float("inf")
+    if factor < 1:
+        return f"{paint('bad', ms(after))} ({number(after / before)}× slower)"
+    return f"{paint('good', ms(after))} ({number(factor)}× faster)"
 
 
 def _fix(fix: Fix, statement: str, paint: Painter) -> list[str]:
@@ -169,7 +180,7 @@ def _fix(fix: Fix, statement: str, paint: Painter) -> list[str]:
     if fix.kind == "rewrite" and len(sql) > MAX_FIX_LINES:
         lines += _changed(printable(statement).splitlines(), sql, paint)
     else:
-        if fix.kind != "advice" and sql and not sql[-1].endswith(";"):
+        if sql and not sql[-1].endswith(";"):
             sql[-1] += ";"
         lines += [f"    {line}" for line in sql]
     return lines
@@ -178,7 +189,9 @@ def _fix(fix: Fix, statement: str, paint: Painter) -> list[str]:
 def _proof(proof: Mapping[str, Any], paint: Painter) -> str:
     parts = []
     if proof.get("same_rows"):
-        parts.append(f"ran both: the same {number(proof['rows'])} rows")
+        count = proof["rows"]
+        rows = "no rows" if not count else f"the same {number(count)} rows"
+        parts.append(f"ran both: {'the same row' if count == 1 else rows}")
     gain = _gain(proof, paint)
     if gain:
         parts.append(gain)
@@ -200,7 +213,9 @@ def _changed(before: Sequence[str], after: Sequence[str], paint: Painter) -> lis
 
 
 def _index_table(findings: Sequence[Finding], paint: Painter) -> list[str]:
-    indexes = [f for f in findings if f.rule == "index/missing"]
+    indexes = list(
+        {f.evidence.figures["index"]: f for f in findings if f.rule == "index/missing"}.values()
+    )
     if len(indexes) < 2:
         return []
     from tabulate import tabulate

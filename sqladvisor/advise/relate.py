@@ -1,0 +1,141 @@
+"""Findings that speak of one thing, made one: the cure is shown, the symptom becomes its evidence.
+
+A sequential scan that throws its rows away, the predicate that hides the index, and the index that
+is missing are three sights of one problem. Shown three times they are noise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqladvisor.finding import Finding
+
+SYMPTOMS = frozenset(
+    ("plan/seq-scan-filtering", "plan/index-scan-filtering", "plan/nested-loop-blowup",
+     "plan/subplan-per-row", "plan/sort-spill")
+)  # fmt: skip
+"""What the plan shows when an index is missing or cannot be used."""
+SORTS = frozenset(("plan/sort-spill",))
+"""Those that an index cures by giving the order."""
+INDEX = "index/missing"
+
+
+def relate(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings without those that another one explains and cures. Keeps the order."""
+    shown = _without_twins(list(findings))
+    notes: dict[int, list[str]] = {}
+    result = []
+    for finding in shown:
+        cure = next(_cures(finding, shown), None) if finding.rule in SYMPTOMS else None
+        if cure is None:
+            result.append(finding)
+        else:
+            notes.setdefault(id(cure), []).append(_today(finding))
+    return [
+        _with(f, [*notes.get(id(f), ()), *_once_rewritten(f, shown)], cures=id(f) in notes)
+        for f in result
+    ]
+
+
+def _without_twins(findings: list[Finding]) -> list[Finding]:
+    """Without index advice for one statement that a query rule's fix builds and measures already."""
+    result = []
+    for finding in findings:
+        if finding.rule == INDEX and len(finding.evidence.figures.get("queries", ())) == 1:
+            own = _definition(finding.fixes[0].sql)
+            if any(
+                other.rule != INDEX
+                and _same_statement(other, finding)
+                and any(
+                    "time_after_ms" in f.proof and _definition(f.sql) == own for f in other.fixes
+                )
+                for other in findings
+            ):
+                continue
+        result.append(finding)
+    return result
+
+
+def _definition(ddl: str) -> str:
+    """CREATE INDEX without what does not tell two indexes apart."""
+    return re.sub(r"\s|[();]|concurrently|using btree", "", ddl.lower())
+
+
+def _cures(symptom: Finding, findings: Sequence[Finding]) -> Iterator[Finding]:
+    """The findings of the symptom's statement whose fix does away with it."""
+    table = symptom.evidence.figures.get("relation")
+    for finding in findings:
+        if not _same_statement(finding, symptom):
+            continue
+        figures = finding.evidence.figures
+        if finding.rule == INDEX:
+            if symptom.rule in SORTS:
+                cured = figures.get("removes_sort", False)
+            else:
+                cured = figures.get("table") == table
+        else:
+            cured = finding.rule.startswith("query/") and (
+                _proven_index(finding, table)
+                or any(a.evidence.figures["table"] == table for a, _ in _served(finding, findings))
+            )
+        if cured:
+            yield finding
+
+
+def _proven_index(finding: Finding, table: object) -> bool:
+    return any(
+        f.kind == "ddl" and "cost_after" in f.proof and f" ON {table} " in f.sql.replace('"', "")
+        for f in finding.fixes
+    )
+
+
+def _same_statement(one: Finding, other: Finding) -> bool:
+    return one.statement == other.statement and one.location.path == other.location.path
+
+
+def _today(symptom: Finding) -> str:
+    cost = next(iter(symptom.evidence.notes), "")
+    return f"today: {symptom.message}" + (f" ({cost})" if cost else "")
+
+
+def _served(
+    finding: Finding, findings: Sequence[Finding]
+) -> Iterator[tuple[Finding, dict[str, Any]]]:
+    """The index advice that serves the rewrite this finding offers, with that use of it."""
+    if not any(f.kind == "rewrite" and not f.changes_result for f in finding.fixes):
+        return
+    seen = set()
+    for advice in findings:
+        if advice.rule == INDEX and advice.evidence.figures["index"] not in seen:
+            for use in advice.evidence.figures["queries"]:
+                ours = use["rewrite_of"] == finding.fingerprint
+                if ours and use["path"] == finding.location.path:
+                    seen.add(advice.evidence.figures["index"])
+                    yield advice, use
+                    break
+
+
+def _once_rewritten(finding: Finding, findings: Sequence[Finding]) -> list[str]:
+    """What an index advised for this finding's rewrite adds to it."""
+    return [
+        f"so rewritten, the index advised on {a.evidence.figures['index']} serves it: {_gain(use)}"
+        for a, use in _served(finding, findings)
+    ]
+
+
+def _gain(use: dict[str, Any]) -> str:
+    if use.get("time_after_ms") is not None:
+        return f"{use['time_before_ms']:.3g} → {use['time_after_ms']:.3g} ms"
+    return f"planner cost {use['cost_before']:,.0f} → {use['cost_after']:,.0f}"
+
+
+def _with(finding: Finding, notes: Sequence[str], *, cures: bool) -> Finding:
+    """The finding with more notes; one that cures what was measured is at least a warning."""
+    if not notes:
+        return finding
+    evidence = replace(finding.evidence, notes=(*finding.evidence.notes, *notes))
+    raised = cures and finding.severity == "info" and finding.rule != INDEX
+    return replace(finding, evidence=evidence, severity="warning" if raised else finding.severity)
