@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sqladvisor.sql.statement import Node
-from sqladvisor.sql.tree import function_name, unwrap
+from sqladvisor.sql.tree import Tree, function_name, unwrap
 
 # Built-in functions that return NULL for a NULL argument (pg_proc.proisstrict) and that people
 # use around columns in predicates. Unknown functions are taken as not strict: silence, not noise.
@@ -128,3 +128,21 @@ def _is_null(wrapped: Node, is_target: Callable[[Node], bool]) -> bool:
     if kind == "BoolExpr":
         return node.get("boolop") == "NOT_EXPR" and _is_null(node["args"][0], is_target)
     return is_null_when_null(wrapped, is_target)
+
+
+def only_truth_counts(node: Node, tree: Tree) -> bool:
+    """Whether false and NULL do the same where a predicate stands: in WHERE, ON, HAVING, WHEN.
+
+    Not so below NOT, in a target list, or in a CHECK constraint (which NULL satisfies).
+    """
+    child = node
+    for kind, above in tree.ancestors(node):
+        if kind == "BoolExpr" and above.get("boolop") != "NOT_EXPR":
+            child = above
+            continue
+        fields = ("whereClause", "havingClause", "quals", "expr" if kind == "CaseWhen" else "")
+        return kind in _JUDGES and any(unwrap(above.get(f, {}))[1] is child for f in fields if f)
+    return False
+
+
+_JUDGES = frozenset(("SelectStmt", "UpdateStmt", "DeleteStmt", "JoinExpr", "CaseWhen"))
