@@ -6,6 +6,7 @@ offered. A batch or prepared statement that saves nothing is not mentioned.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from sqladvisor.server.connect import one_line
 from sqladvisor.server.explain import explain
 from sqladvisor.server.measure import Timing, contents, time_script, time_statement
 from sqladvisor.sql.quote import identifier
+from sqladvisor.sql.source import read_source, statements
 
 if TYPE_CHECKING:
     from sqladvisor.auditor import Options
@@ -34,6 +36,8 @@ BUILD_TIMEOUT_MS = 60_000
 """An index that takes longer to build here is reported with the planner's estimate alone."""
 
 Say = Callable[[str], None]
+_INDEX = re.compile(r"^\s*CREATE (UNIQUE )?INDEX\b", re.IGNORECASE | re.MULTILINE)
+_CONCURRENTLY = re.compile(r"(INDEX )CONCURRENTLY ", re.IGNORECASE)
 
 
 # -- indexes ------------------------------------------------------------------------------------
@@ -212,11 +216,7 @@ def _prove_fixes(target: Target, finding: Finding, item: Planned) -> Finding | N
     for fix in finding.fixes:
         if fix.kind == "rewrite":
             proven = _prove_rewrite(target, fix, item)
-        elif (
-            fix.kind == "ddl"
-            and target.can_build
-            and fix.sql.lstrip().upper().startswith("CREATE INDEX")
-        ):
+        elif fix.kind == "ddl" and target.can_build and _INDEX.search(fix.sql):
             proven = _prove_index(target, fix, item)
         else:
             proven = fix
@@ -282,12 +282,11 @@ def _run_both(target: Target, sql: str, rewritten: str, proof: dict[str, Any]) -
 def _prove_index(target: Target, fix: Fix, item: Planned) -> Fix | None:
     """Build the index of a DDL fix, see whether the plan uses it and what it saves, drop it."""
     connection = target.connection
-    ddl = fix.sql.rstrip().rstrip(";").replace("CONCURRENTLY", "", 1)
     try:
         before = explain(connection, item.sql, generic=item.generic, writes=item.writes)
         existing = _index_names(connection)
         with _timeout(connection, BUILD_TIMEOUT_MS):
-            connection.execute(ddl.encode())
+            _build(target, fix.sql)
     except (ServerError, psycopg.Error) as error:
         if connection.closed:
             raise
@@ -318,6 +317,16 @@ def _prove_index(target: Target, fix: Fix, item: Planned) -> Fix | None:
     return replace(fix, proof=proof)
 
 
+def _build(target: Target, ddl: str) -> None:
+    """Run the DDL of an index, without CONCURRENTLY; its extension as the superuser."""
+    for statement in statements(read_source("fix", ddl.encode()))[0]:
+        if statement.kind == "CreateExtensionStmt" and target.admin is not None:
+            with target.admin() as admin:
+                admin.execute(statement.sql.encode())
+        else:
+            target.connection.execute(_CONCURRENTLY.sub(r"\1", statement.sql, count=1).encode())
+
+
 def _index_names(connection: psycopg.Connection) -> set[tuple[str, str, str]]:
     rows = connection.execute(
         "SELECT quote_ident(n.nspname), c.relname, i.indrelid::regclass::text FROM pg_index i "
@@ -330,7 +339,6 @@ def _index_names(connection: psycopg.Connection) -> set[tuple[str, str, str]]:
 def _substituted(rewritten: str, item: Planned) -> str | None:
     """The rewritten statement with the same parameter values as the planned one."""
     from sqladvisor.server.parameters import with_values
-    from sqladvisor.sql.source import read_source, statements
 
     if item.sql == item.context.statement.text:
         return rewritten

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqladvisor.finding import Evidence, Finding, Fix, InputProblem
@@ -220,24 +220,28 @@ def _index_table(findings: Sequence[Finding], paint: Painter) -> list[str]:
         return []
     from tabulate import tabulate
 
-    rows = []
-    for f in indexes:
-        figures = f.evidence.figures
-        timed = figures.get("time_before_ms") is not None
-        rows.append(
-            (
-                figures.get("index", ""),
-                size_of(figures["size_bytes"]) if "size_bytes" in figures else "",
-                ", ".join(f"line {q['line']}" for q in figures.get("queries", ())),
-                f"{number(figures['cost_before'])} → {number(figures['cost_after'])}",
-                f"{ms(figures['time_before_ms'])} → {ms(figures['time_after_ms'])}"
-                if timed
-                else "",
-            )
+    rows = [
+        (
+            f.evidence.figures["index"],
+            size_of(f.evidence.figures["size_bytes"]),
+            ", ".join(dict.fromkeys(str(q["line"]) for q in f.evidence.figures["queries"])),
+            _total(f.evidence.figures["queries"], "cost_before", "cost_after", number),
+            _total(f.evidence.figures["queries"], "time_before_ms", "time_after_ms", ms),
         )
-    headers = ["index", "size", "helps", "planner cost", "measured time"]
+        for f in indexes
+    ]
+    headers = ["index", "size", "serves lines", "planner cost, all", "measured time, all"]
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
     return [paint("bold", "Indexes worth adding"), *table.splitlines()]
+
+
+def _total(
+    uses: Sequence[Mapping[str, Any]], before: str, after: str, show: Callable[[float], str]
+) -> str:
+    known = [u for u in uses if u[before] is not None and u[after] is not None]
+    if not known:
+        return ""
+    return f"{show(sum(u[before] for u in known))} → {show(sum(u[after] for u in known))}"
 
 
 def _summary(report: Report, paint: Painter) -> str:
