@@ -64,3 +64,37 @@ def and_where(select: Node, places: Clauses, condition: str) -> list[Edit]:
         end = places["FROM"][1]
         return [Edit(end, end, f" WHERE {condition}")]
     return []
+
+
+def items(place: tuple[int, int], spans: Spans, keywords: int) -> list[tuple[int, int]]:
+    """(start, end) of each element of a clause's list, the parentheses around it included.
+
+    ``keywords``: tokens before the first element (two for GROUP BY, none for the target list).
+    """
+    found: list[tuple[int, int]] = []
+    first = spans.token_at(place[0]) + keywords
+    begin, end, depth = -1, -1, 0
+    for start, stop, token in spans.tokens[first:]:
+        if start >= place[1]:
+            break
+        if depth == 0 and token == "ASCII_44":
+            found.append((begin, end))
+            begin = -1
+            continue
+        depth += (token in _OPEN) - (token in _CLOSE)
+        begin, end = (start if begin < 0 else begin), stop
+    return [*found, (begin, end)] if begin >= 0 else found
+
+
+def without(places: list[tuple[int, int]], dropped: set[int]) -> list[Edit]:
+    """Edits that take elements out of a list, each with the comma that goes with it.
+
+    At least one element must stay.
+    """
+    edits, kept = [], [i for i in range(len(places)) if i not in dropped]
+    for i in sorted(dropped):
+        if i < kept[0]:
+            edits.append(Edit(places[i][0], places[i + 1][0], ""))
+        else:
+            edits.append(Edit(places[i - 1][1], places[i][1], ""))
+    return edits
