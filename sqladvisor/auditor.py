@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqladvisor.catalog.empty import EMPTY
 from sqladvisor.context import Context
-from sqladvisor.engine import Engine, Selection, check_selection
+from sqladvisor.engine import Engine, Selection, check_selection, check_thresholds
 from sqladvisor.finding import SEVERITY_RANK, Finding, InputProblem
 from sqladvisor.report.model import Report
 from sqladvisor.rule import load_rules
@@ -85,6 +85,7 @@ def audit(
     kinds = SERVER_KINDS if options.needs_server else STATIC_KINDS
     rules = load_rules(kinds, options.rule_packs)
     check_selection(options.selection, rules)
+    check_thresholds(options.thresholds, rules)
     engine = Engine([r for r in rules if options.selection.wants(r.id)])
     audited = Audited()
     if options.needs_server:

@@ -52,6 +52,24 @@ def check_selection(selection: Selection, rules: Iterable[Rule]) -> None:
             raise InputError(f"no rule matches {pattern!r} (see `sqladvisor rules`)")
 
 
+def check_thresholds(thresholds: Mapping[str, Mapping[str, float]], rules: Iterable[Rule]) -> None:
+    """Raise InputError for a configured threshold that no loaded rule has."""
+    known = {r.id: r for r in rules}
+    kinds = {r.kind for r in known.values()}
+    for rule_id, settings in thresholds.items():
+        kind = rule_id.partition("/")[0]
+        if rule_id not in known:
+            if kind in kinds or "/" not in rule_id:
+                raise InputError(f"no rule {rule_id!r} to configure (see `sqladvisor rules`)")
+            continue  # of a kind that this run does not load
+        for name, value in settings.items():
+            if name not in known[rule_id].thresholds:
+                have = ", ".join(known[rule_id].thresholds) or "none"
+                raise InputError(f"{rule_id} has no threshold {name!r} (it has: {have})")
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise InputError(f"{rule_id}: {name} must be a number, not {value!r}")
+
+
 META_RULES = {
     "suppression/unused": "A suppression comment that suppresses nothing.",
     "suppression/without-reason": "A suppression comment without a reason is not honoured.",

@@ -194,6 +194,33 @@ def test_configuration_file(tmp_path: Path) -> None:
     assert b"not valid TOML" in sqladvisor("audit", "q.sql", cwd=tmp_path).stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[rule."query/nothing"]\nx = 1\n', b"no rule 'query/nothing' to configure"),
+        ('[rule."query/leading-wildcard-like"]\nx = 1\n', b"has no threshold 'x'"),
+        (
+            '[rule."query/leading-wildcard-like"]\ntrigram_characters = "many"\n',
+            b"trigram_characters must be a number",
+        ),
+    ],
+)
+def test_a_misspelt_threshold_is_not_ignored(tmp_path: Path, text: str, said: bytes) -> None:
+    (tmp_path / "q.sql").write_text(BAD_QUERY)
+    (tmp_path / "sqladvisor.toml").write_text(text)
+    done = sqladvisor("audit", "q.sql", cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_thresholds_of_kinds_that_are_not_loaded_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_text("SELECT 1;")
+    config = '[rule."plan/seq-scan-filtering"]\nmin_removed_rows = 50000\n'
+    (tmp_path / "sqladvisor.toml").write_text(config)
+    assert sqladvisor("audit", "q.sql", cwd=tmp_path).returncode == 0
+
+
 def test_baseline_leaves_only_new_findings(tmp_path: Path) -> None:
     (tmp_path / "q.sql").write_text(BAD_QUERY)
     sqladvisor("audit", "q.sql", "--write-baseline", "base.json", cwd=tmp_path)

@@ -98,7 +98,7 @@ def _notes(advice: IndexAdvice, use: Use, best: Use) -> Iterator[str]:
         )
         yield f"the same index serves {lines}"
     elif others:
-        yield f"the index advised for line {best.context.statement.line}, not one more"
+        yield f"it is the index advised for line {best.context.statement.line} too: one serves both"
     if use.companions:
         pair = "; ".join(f"{c.table} ({', '.join(c.keys)})" for c in use.companions)
         yield f"measured together with the index on {pair}, which this plan uses too"
