@@ -27,7 +27,7 @@ from sqladvisor.catalog.model import (
 from sqladvisor.sql.datatypes import type_name
 from sqladvisor.sql.quote import identifier, qualified
 from sqladvisor.sql.statement import Node, Statement
-from sqladvisor.sql.tree import constant, function_name, names, unwrap, walk
+from sqladvisor.sql.tree import column_name, constant, function_name, names, unwrap, walk
 
 _SERIALS = {
     "serial": "integer",
@@ -208,7 +208,7 @@ class _Builder:
             if parent_key:
                 self.state.children.setdefault(parent_key, []).append(key)
                 if "partbound" in node:
-                    self.state.inherit_keys(parent_key, key)
+                    self.state.adopt_partition(parent_key, key)
 
     def column(
         self,
@@ -277,7 +277,7 @@ class _Builder:
         if options & _LIKE_CONSTRAINTS:
             checks += [c for c in relation.checks if c not in checks]
         if options & _LIKE_INDEXES:
-            indexes += relation.indexes
+            indexes += (replace(i, valid=True) for i in relation.indexes)
 
     def create_foreign_table(self, node: Node, text: DdlText) -> None:
         self.create_table(node.get("base", {}), text, "foreign")
@@ -342,7 +342,7 @@ class _Builder:
 
     def create_index(self, node: Node, text: DdlText) -> None:
         key = self.find(node.get("relation", {}))
-        elements = [e.get("IndexElem", {}) for e in node.get("indexParams", ())]
+        elements = [_plain(e.get("IndexElem", {})) for e in node.get("indexParams", ())]
         name = str(node.get("idxname", ""))
         if key is None or (name and (key[0], name) in self.state.indexes):
             return
@@ -398,7 +398,7 @@ class _Builder:
             self._add_reference(key, node, name, column, recurse)
         elif what == "CONSTR_EXCLUSION":
             pairs = [e.get("List", {}).get("items", ()) for e in node.get("exclusions", ())]
-            elements = [p[0].get("IndexElem", {}) for p in pairs if p]
+            elements = [_plain(p[0].get("IndexElem", {})) for p in pairs if p]
             location = int(node.get("location", 0))
             where = text.exclusion_predicate(location) if "where_clause" in node else None
             index = self._index(
@@ -528,10 +528,11 @@ class _Builder:
             default = None if none else text.default_of(kind, definition)
             for member in self.state.family(key, recurse):
                 self.state.change(member, name, default=default)
-        elif what == "AT_AddIdentity":
-            self.state.change(key, name, identity=True, not_null=True)
-        elif what == "AT_DropIdentity":
-            self.state.change(key, name, identity=False)
+        elif what in ("AT_AddIdentity", "AT_DropIdentity"):
+            on = what == "AT_AddIdentity"
+            partitioned = self.state.relations[key].kind == "partitioned"
+            for member in self.state.family(key, partitioned):
+                self.state.change(member, name, identity=on, **({"not_null": True} if on else {}))
         elif what == "AT_DropExpression":
             for member in self.state.family(key, recurse):
                 self.state.change(member, name, generated=False)
@@ -547,14 +548,12 @@ class _Builder:
                 self.state.children.setdefault(child, []).append(key)
             elif child and key not in self.state.family(child):
                 self.state.children.setdefault(key, []).append(child)
-                self.state.inherit_keys(key, child)
+                self.state.adopt_partition(key, child)
         elif what in ("AT_DetachPartition", "AT_DropInherit"):
             child = self.find(definition if kind == "RangeVar" else definition.get("name", {}))
             parent, heir = (child, key) if what == "AT_DropInherit" else (key, child)
             if parent and heir and heir in self.state.children.get(parent, ()):
-                self.state.children[parent].remove(heir)
-                for index in self.state.relations[heir].indexes:
-                    self.state.index_parents.pop((heir[0], index.name), None)
+                self.state.release(parent, heir)
 
     def _add_column(self, key: Key, node: Node, text: DdlText, recurse: bool) -> None:
         deferred: list[tuple[Node, str | None]] = []
@@ -708,6 +707,16 @@ class _Builder:
 
 def _free(_: str) -> bool:
     return False
+
+
+def _plain(element: Node) -> Node:
+    """An index key; ``(column)`` is the column itself, as in ComputeIndexAttrs (indexcmds.c)."""
+    kind, node = unwrap(element.get("expr", {}))
+    while kind == "CollateClause":
+        kind, node = unwrap(node.get("arg", {}))
+    if kind != "ColumnRef":
+        return element
+    return {**{k: v for k, v in element.items() if k != "expr"}, "name": column_name(node)[1]}
 
 
 def _bare(part: str) -> str:

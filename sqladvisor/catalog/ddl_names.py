@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from sqladvisor.sql import libpg
-from sqladvisor.sql.resolve import output_name
+from sqladvisor.sql.column_names import output_name
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import unwrap
 

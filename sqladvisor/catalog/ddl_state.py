@@ -65,7 +65,9 @@ class SchemaState:
         relation = self.relations[key]
         if not named:
             middle = key_names([*self.names_of(index), *index.include])
-            label = "pkey" if index.primary else "key" if index.constraint else "idx"
+            label = "idx"
+            if index.constraint:
+                label = "pkey" if index.primary else "key" if index.unique else "excl"
             name = self.free_name(key, "" if index.primary else middle, label)
             index = replace(index, name=name, definition="")
         if not index.definition:
@@ -137,8 +139,13 @@ class SchemaState:
                 if index.name == index_key[1]:
                     self.replace_index(key, index, None)
 
-    def inherit_keys(self, parent: Key, child: Key) -> None:
-        """Give a partition the indexes and foreign keys of its parent that it lacks."""
+    def adopt_partition(self, parent: Key, child: Key) -> None:
+        """Give a partition the identity, indexes and foreign keys of its parent that it lacks.
+
+        Identity since PostgreSQL 17; before, only the parent's column had it.
+        """
+        for column in self.relations[parent].columns:
+            self.change(child, column.name, identity=column.identity)
         above, below = self.relations[parent], self.relations[child]
         missing = [f for f in above.foreign_keys if not _has_reference(below, f)]
         self.relations[child] = replace(below, foreign_keys=(*below.foreign_keys, *missing))
@@ -154,6 +161,16 @@ class SchemaState:
             )
             found = (child[0], own.name) if own else self.add_index(child, index, named=False)
             self.index_parents[found] = parent_key
+
+    def release(self, parent: Key, child: Key) -> None:
+        """Undo what makes a relation a partition, or an heir, of another."""
+        self.children[parent].remove(child)
+        for index in self.relations[child].indexes:
+            self.index_parents.pop((child[0], index.name), None)
+        if self.relations[parent].kind == "partitioned":
+            for column in self.relations[child].columns:
+                for member in self.family(child):
+                    self.change(member, column.name, identity=False)
 
     def drop_column(self, key: Key, column: str) -> None:
         relation = self.relations[key]

@@ -76,6 +76,8 @@ def type_of(wrapped: Node, resolver: Resolver) -> str | None:
         return _literal(node)
     if kind == "TypeCast":
         return type_name(node.get("typeName", {})) or None
+    if kind == "CollateClause":
+        return type_of(node.get("arg", {}), resolver)
     if kind == "ColumnRef":
         binding = resolver.resolve(node)
         definition = binding.definition if binding else None

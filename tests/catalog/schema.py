@@ -144,6 +144,24 @@ CREATE MATERIALIZED VIEW totals AS SELECT level, count(*) AS n FROM customers GR
 CREATE UNIQUE INDEX ON totals (level);
 CREATE TABLE copied AS SELECT id, email AS mail, joined::date, name FROM customers;
 SELECT id, level INTO copied_too FROM customers;
+CREATE TABLE copied_kinds AS SELECT ac, ad, "select", lower("select") AS lowered,
+    "select" || 'x' AS tagged, h COLLATE "POSIX" AS posix, o AS day FROM kinds;
+CREATE VIEW deep AS
+    WITH big AS (SELECT k.*, 1 AS one FROM kinds k), named (n, m) AS (SELECT ac, "select" FROM big)
+    SELECT named.*, inner_.a AS inner_a FROM named JOIN (SELECT b AS n, ad AS a FROM big) inner_ USING (n);
+CREATE VIEW unnamed AS
+    SELECT CASE WHEN c.level > 1 THEN 1 ELSE c.code END, current_date, coalesce(c.level, 1),
+        c.level::text, greatest(1, 2), nullif(c.code, 1), ARRAY[1, 2], (SELECT max(big) FROM customers),
+        EXISTS (SELECT 1), s, g.n
+    FROM customers c, generate_series(1, 3) s, unnest(ARRAY[1]) WITH ORDINALITY g (x, n);
+CREATE VIEW united AS SELECT id, name FROM customers UNION ALL SELECT 1, 'x' ORDER BY id;
+CREATE TABLE detached (LIKE events INCLUDING ALL);
+ALTER TABLE detached ALTER id DROP IDENTITY;
+ALTER TABLE events ATTACH PARTITION detached FOR VALUES FROM ('2022-01-01') TO ('2023-01-01');
+ALTER TABLE events DETACH PARTITION detached;
+CREATE TABLE numbered (id int NOT NULL, at int) PARTITION BY RANGE (at);
+CREATE TABLE numbered_1 PARTITION OF numbered FOR VALUES FROM (1) TO (2);
+ALTER TABLE numbered ALTER id ADD GENERATED ALWAYS AS IDENTITY;
 COMMENT ON TABLE customers IS 'ignored';
 
 SET search_path = app, public;

@@ -19,7 +19,9 @@ from schema import RICH
 
 
 def plain(expression: str | None) -> str | None:
-    """An expression without what pg_get_expr adds: casts of constants, parentheses, line breaks."""
+    """An expression without what pg_get_expr adds: casts of constants, parentheses, line breaks,
+
+    the ELSE NULL of a CASE."""
     if expression is None:
         return None
     text = re.sub(
@@ -27,7 +29,7 @@ def plain(expression: str | None) -> str | None:
         "",
         expression,
     )
-    text = re.sub(r"\s+", " ", text).replace("::bigint", "")
+    text = re.sub(r"\s+", " ", text).replace("::bigint", "").replace(" ELSE NULL", "")
     return re.sub(r"[()\s]", "", text).replace("~~", "LIKE").lower()
 
 
