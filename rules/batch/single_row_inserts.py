@@ -4,8 +4,11 @@ Why: each statement pays for its own round trip, parse, plan, executor start, an
     transaction) its own commit and WAL flush. One statement with many rows pays once.
 Fix: one INSERT with several VALUES rows, written out from these statements; for thousands of rows
     COPY, or INSERT … SELECT FROM unnest($1::type[], …) with one array per column.
-Silent when: there are fewer than a handful, the statements use RETURNING or ON CONFLICT DO UPDATE
-    (which may depend on the order row by row), or are not next to each other.
+Silent when: there are fewer than a handful; the statements use RETURNING or ON CONFLICT DO UPDATE
+    (which may depend on the order row by row); a row is computed from what the one before it
+    wrote (a subquery, currval(), a function that is not immutable); two rows share a value of a
+    unique column; they are not next to each other, or each is in a transaction of its own.
+    Triggers are not known here: an AFTER ROW trigger then runs when all rows are in.
 Source: PostgreSQL manual, 14.4 "Populating a Database".
 """
 
@@ -14,11 +17,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sqladvisor.context import Context
-from sqladvisor.finding import Experiment, Finding, Fix
+from sqladvisor.finding import Finding, Fix
 from sqladvisor.rule import WORKLOAD, rule
-from sqladvisor.sql.tree import unwrap
-from sqladvisor.workload.repeats import runs
+from sqladvisor.sql.resolve import FromItem
+from sqladvisor.sql.tree import constant
+from sqladvisor.workload.batches import (
+    ROWS_PER_STATEMENT,
+    experiment,
+    row_span,
+    row_values,
+    severity,
+    single_row_inserts,
+    table_name,
+    together,
+    toll,
+)
 
+SCHEMA = """
+CREATE TABLE t (a integer, b text, c timestamptz DEFAULT now());
+CREATE TABLE "T" (n integer);
+CREATE TABLE keyed (id serial PRIMARY KEY, code text UNIQUE, at date);
+CREATE FUNCTION next_code() RETURNS text LANGUAGE sql AS 'SELECT max(code) FROM keyed';
+"""
 BAD = [
     """INSERT INTO t (a, b) VALUES (1, 'x'); INSERT INTO t (a, b) VALUES (2, 'y');
        INSERT INTO t (a, b) VALUES (3, 'z'); INSERT INTO t (a, b) VALUES (4, 'w');
@@ -27,6 +47,11 @@ BAD = [
        INSERT INTO t (a, b) VALUES (-8, 'q');""",
     """BEGIN; INSERT INTO "T" VALUES (1); INSERT INTO "T" VALUES (2); insert into "T" values (3);
        INSERT INTO "T" VALUES (4); INSERT INTO "T" VALUES (5); COMMIT;""",
+    """INSERT INTO public.keyed (code, at) VALUES ('a', NULL);
+       INSERT INTO public.keyed (code, at) VALUES ('b', now());
+       INSERT INTO public.keyed (code, at) VALUES ('ü', '2024-01-01');
+       INSERT INTO public.keyed (code, at) VALUES (NULL, DEFAULT);
+       INSERT INTO public.keyed (code, at) VALUES (NULL, DATE '2024-01-02');""",
     """INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING; INSERT INTO t VALUES (2) ON CONFLICT DO NOTHING;
        INSERT INTO t VALUES (3) ON CONFLICT DO NOTHING; INSERT INTO t VALUES (4) ON CONFLICT DO NOTHING;
        INSERT INTO t VALUES (5) ON CONFLICT DO NOTHING;""",
@@ -44,7 +69,28 @@ GOOD = [
        INSERT INTO t VALUES (3) ON CONFLICT (a) DO UPDATE SET b = 1;
        INSERT INTO t VALUES (4) ON CONFLICT (a) DO UPDATE SET b = 1;
        INSERT INTO t VALUES (5) ON CONFLICT (a) DO UPDATE SET b = 1;""",
+    # Each in a transaction of its own: batch/commit-per-row.
+    """BEGIN; INSERT INTO t VALUES (1); COMMIT; BEGIN; INSERT INTO t VALUES (2); COMMIT;
+       BEGIN; INSERT INTO t VALUES (3); COMMIT; BEGIN; INSERT INTO t VALUES (4); COMMIT;
+       BEGIN; INSERT INTO t VALUES (5); COMMIT;""",
+    # Each number follows from the row before: in one statement all would get the same.
+    """INSERT INTO t (a) VALUES ((SELECT max(a) + 1 FROM t)); INSERT INTO t (a) VALUES ((SELECT max(a) + 1 FROM t));
+       INSERT INTO t (a) VALUES ((SELECT max(a) + 1 FROM t)); INSERT INTO t (a) VALUES ((SELECT max(a) + 1 FROM t));
+       INSERT INTO t (a) VALUES ((SELECT max(a) + 1 FROM t));""",
+    """INSERT INTO keyed (code) VALUES (next_code()); INSERT INTO keyed (code) VALUES (next_code());
+       INSERT INTO keyed (code) VALUES (next_code()); INSERT INTO keyed (code) VALUES (next_code());
+       INSERT INTO keyed (code) VALUES (next_code());""",
+    # One statement would fail as a whole where four of these succeed.
+    """INSERT INTO keyed (code) VALUES ('a'); INSERT INTO keyed (code) VALUES ('b');
+       INSERT INTO keyed (code) VALUES ('c'); INSERT INTO keyed (code) VALUES ('d');
+       INSERT INTO keyed (code) VALUES ('a');""",
+    """INSERT INTO t VALUES ($1); INSERT INTO t VALUES ($1); INSERT INTO t VALUES ($1);
+       INSERT INTO t VALUES ($1); INSERT INTO t VALUES ($1);""",
 ]
+
+
+COPY_ROWS = 1_000
+"""Rows from which COPY is worth the trouble of another protocol: it parses no SQL at all."""
 
 
 @rule(
@@ -53,57 +99,63 @@ GOOD = [
     thresholds={"min_statements": 5},  # below it a batch saves less than a millisecond or two
 )
 def check(contexts: Sequence[Context], ctx: Context) -> Iterator[Finding]:
-    for group in runs(contexts, "InsertStmt", int(ctx.threshold("min_statements"))):
-        first = group.contexts[0]
-        rows = [_row(c) for c in group.contexts]
-        if not all(rows):
+    minimum = int(ctx.threshold("min_statements"))
+    for members in single_row_inserts(contexts, minimum):
+        first, count = members[0], len(members)
+        item = first.scope(first.statement.tree, "InsertStmt").items[0]
+        if _repeats_a_key(members, item):
             continue
-        start, end = rows[0] or (0, 0)
-        sql = first.statement.sql
-        texts = [
-            c.statement.sql[r[0] : r[1]] for c, r in zip(group.contexts, rows, strict=True) if r
-        ]
-        batched = sql[:start] + "\n  " + ",\n  ".join(texts) + sql[end:]
-        table = first.statement.tree.get("relation", {}).get("relname", "")
-        count = len(group.contexts)
         first.rule = ctx.rule
+        table = table_name(item)
+        batched = list(_batched(members))
         yield first.finding(
             None,
-            f"{count} single-row INSERTs into {table} in a row: each pays its own round trip, plan "
-            "and commit" + ("" if not first.statement.in_transaction else " (here one commit)"),
-            fixes=(Fix(f"one statement with {count} rows", batched),),
-            figures={"statements": count},
-            experiment=Experiment(
-                "batch",
-                tuple(c.statement.sql for c in group.contexts),
-                (batched,),
-                "row by row",
-                "batched",
+            f"{count} single-row INSERTs into {table} in a row: {toll(first)}",
+            severity=severity(members),
+            fixes=(
+                Fix(
+                    f"one statement with {count} rows{together(first)}"
+                    if len(batched) == 1
+                    else f"{ROWS_PER_STATEMENT:,} rows a statement{together(first)}",
+                    ";\n".join(batched),
+                    "advice",
+                ),
             ),
+            figures={"statements": count},
+            notes=(f"for this many rows COPY {table} FROM STDIN is faster still",)
+            if count >= COPY_ROWS
+            else (),
+            experiment=experiment(members, batched),
         )
 
 
-def _row(ctx: Context) -> tuple[int, int] | None:
-    """The span of the single ``(…)`` after VALUES; None when the statement is not of that shape."""
-    tree = ctx.statement.tree
-    query = unwrap(tree.get("selectStmt", {}))[1]
-    conflict = tree.get("onConflictClause", {})
-    returning = tree.get("returningClause") or tree.get("returningList")
-    if (
-        len(query.get("valuesLists", ())) != 1
-        or returning
-        or conflict.get("action") == "ONCONFLICT_UPDATE"
-        or tree.get("withClause")
-        or ctx.tree.by_kind.get("ParamRef")
-    ):
-        return None
-    tokens = ctx.spans.tokens
-    index = ctx.spans.keyword("VALUES")
-    if index is None:
-        return None
-    depth = 0
-    for _, end, name in tokens[index + 1 :]:
-        depth += (name == "ASCII_40") - (name == "ASCII_41")
-        if depth == 0:
-            return tokens[index + 1][0], end
-    return None
+def _batched(members: Sequence[Context]) -> Iterator[str]:
+    for begin in range(0, len(members), ROWS_PER_STATEMENT):
+        some = members[begin : begin + ROWS_PER_STATEMENT]
+        rows = [(c.statement.sql, row_span(c) or (0, 0)) for c in some]
+        sql, (start, end) = rows[0]
+        texts = [text[first:last] for text, (first, last) in rows]
+        yield sql[:start].rstrip() + "\n  " + ",\n  ".join(texts) + sql[end:]
+
+
+def _repeats_a_key(members: Sequence[Context], item: FromItem) -> bool:
+    """Whether two rows have the same literals in the columns of a unique key."""
+    tree, relation = members[0].statement.tree, item.relation
+    if relation is None or tree.get("onConflictClause"):
+        return False
+    written = [t.get("ResTarget", {}).get("name") for t in tree.get("cols", ())]
+    columns = written or [c.name for c in relation.columns]
+    for key in relation.unique_keys(nullable=True):
+        if not set(key) <= set(columns):
+            continue
+        places = [columns.index(name) for name in key]
+        seen = set()
+        for ctx in members:
+            values = row_values(ctx)
+            value = tuple(constant(values[p]) if p < len(values) else ... for p in places)
+            if ... in value or None in value:
+                continue
+            if value in seen:
+                return True
+            seen.add(value)
+    return False

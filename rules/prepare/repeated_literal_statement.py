@@ -5,8 +5,9 @@ Why: PostgreSQL plans every statement text it gets. For short statements plannin
     Literals in the text also defeat pg_stat_statements-like tools' plan caches and invite injection.
 Fix: PREPARE once and EXECUTE with values, or (in an application) bind parameters through the
     driver, which prepares by itself: psycopg's prepare_threshold, JDBC's prepareThreshold, pgx.
-Silent when: the statements are few, are single-row INSERTs or key-by-key SELECTs in a row (those
-    are better batched: see batch/), or PREPARE was measured and saves nothing.
+Silent when: the statements are few, are single-row writes or key-by-key SELECTs in a row (those
+    are better batched: see batch/), have parameters already, differ in what cannot be a parameter
+    (ORDER BY 1, a type's length), or PREPARE was measured and saves nothing.
 Source: PostgreSQL manual, PREPARE ("Notes": custom and generic plans).
 """
 
@@ -17,6 +18,9 @@ from collections.abc import Iterator, Sequence
 from sqladvisor.context import Context
 from sqladvisor.finding import Experiment, Finding, Fix
 from sqladvisor.rule import WORKLOAD, rule
+from sqladvisor.sql import libpg
+from sqladvisor.sql.tree import unwrap
+from sqladvisor.workload.batches import keyed_writes, single_row_inserts
 from sqladvisor.workload.repeats import Group, groups, literal_spans, literals, runs
 
 BAD = [
@@ -29,6 +33,11 @@ BAD = [
     """UPDATE t SET a = 1 WHERE id = 1; SELECT 1; UPDATE t SET a = 2 WHERE id = 2; SELECT 1;
        UPDATE t SET a = 3 WHERE id = 3; SELECT 1; UPDATE t SET a = 4 WHERE id = 4; SELECT 1;
        UPDATE t SET a = 5 WHERE id = 5;""",
+    """SELECT date_trunc('day', at), count(*) FROM "Ö" WHERE at >= DATE '2024-01-01' AND n BETWEEN -5 AND 5 GROUP BY date_trunc('day', at); SELECT 1;
+       SELECT date_trunc('week', at), count(*) FROM "Ö" WHERE at >= DATE '2024-01-02' AND n BETWEEN -6 AND 5 GROUP BY date_trunc('week', at); SELECT 1;
+       SELECT date_trunc('month', at), count(*) FROM "Ö" WHERE at >= DATE '2024-01-03' AND n BETWEEN -7 AND 5 GROUP BY date_trunc('month', at); SELECT 1;
+       SELECT date_trunc('day', at), count(*) FROM "Ö" WHERE at >= DATE '2024-01-04' AND n BETWEEN 8 AND 5 GROUP BY date_trunc('day', at); SELECT 1;
+       SELECT date_trunc('day', at), count(*) FROM "Ö" WHERE at >= DATE '2024-01-05' AND n BETWEEN 9 AND 5 GROUP BY date_trunc('day', at);""",
 ]
 GOOD = [
     "SELECT a FROM t WHERE b = 1; SELECT a FROM t WHERE b = 2; SELECT a FROM t WHERE b = 3;",
@@ -40,11 +49,22 @@ GOOD = [
        SELECT * FROM orders WHERE user_id = 5;""",
     """INSERT INTO t VALUES (1); INSERT INTO t VALUES (2); INSERT INTO t VALUES (3);
        INSERT INTO t VALUES (4); INSERT INTO t VALUES (5); INSERT INTO t VALUES (6);""",
+    # What is ordered by changes, not a value.
+    """SELECT a, b FROM t ORDER BY 1; SELECT 1; SELECT a, b FROM t ORDER BY 2; SELECT 1; SELECT a, b FROM t ORDER BY 1; SELECT 1;
+       SELECT a, b FROM t ORDER BY 2; SELECT 1; SELECT a, b FROM t ORDER BY 1;""",
+    # $1 would mean two things.
+    """SELECT a FROM t WHERE b = $1 AND c = 1; SELECT 1; SELECT a FROM t WHERE b = $1 AND c = 2; SELECT 1;
+       SELECT a FROM t WHERE b = $1 AND c = 3; SELECT 1; SELECT a FROM t WHERE b = $1 AND c = 4; SELECT 1;
+       SELECT a FROM t WHERE b = $1 AND c = 5;""",
+    """DELETE FROM t WHERE id = 1; DELETE FROM t WHERE id = 2; DELETE FROM t WHERE id = 3;
+       DELETE FROM t WHERE id = 4; DELETE FROM t WHERE id = 5;""",
 ]
 
 ROUNDS = 10
 """The statements are repeated this often in the measurement: PostgreSQL keeps making custom plans
 for the first five executions of a prepared statement, which is not how an application lives."""
+MEASURED_STATEMENTS = 100
+"""Statements that are run to measure it, each ROUNDS times."""
 
 
 @rule(
@@ -59,22 +79,29 @@ def check(contexts: Sequence[Context], ctx: Context) -> Iterator[Finding]:
         for group in groups(contexts, kind, minimum):
             if not group.varying or any(id(c) in batched for c in group.contexts):
                 continue
-            yield _finding(group, ctx)
+            prepared = _prepared(group)
+            if prepared:
+                yield _finding(group, *prepared, ctx)
 
 
 def _better_batched(contexts: Sequence[Context], minimum: int) -> Iterator[Context]:
-    for run in runs(contexts, "InsertStmt", minimum):
-        yield from run.contexts
+    for inserts in single_row_inserts(contexts, minimum):
+        yield from inserts
+    for kind in ("UpdateStmt", "DeleteStmt"):
+        for writes in keyed_writes(contexts, kind, minimum):
+            yield from writes.contexts
     for run in runs(contexts, "SelectStmt", minimum):
         if len(run.varying) == 1:
             yield from run.contexts
 
 
-def _finding(group: Group, ctx: Context) -> Finding:
+def _finding(group: Group, prepare: str, executes: tuple[str, ...], ctx: Context) -> Finding:
     first = group.contexts[0]
     first.rule = ctx.rule
-    prepare, executes = _prepared(group)
     count = len(group.contexts)
+    measured = group.contexts[:MEASURED_STATEMENTS]
+    # Inserted twice, a key would be there already.
+    rounds = 1 if first.statement.kind == "InsertStmt" else ROUNDS
     lines = sorted({c.statement.line for c in group.contexts[1:]})
     shown = ", ".join(map(str, lines[:8])) + (", …" if len(lines) > 8 else "")
     return first.finding(
@@ -91,23 +118,61 @@ def _finding(group: Group, ctx: Context) -> Finding:
         figures={"statements": count, "parameters": len(group.varying)},
         experiment=Experiment(
             "prepare",
-            tuple(c.statement.sql for c in group.contexts) * ROUNDS,
-            (prepare, *(executes * ROUNDS), "DEALLOCATE repeated"),
+            tuple(c.statement.sql for c in measured) * rounds,
+            (prepare, *(executes[: len(measured)] * rounds), "DEALLOCATE repeated"),
             "literals",
             "prepared",
         ),
     )
 
 
-def _prepared(group: Group) -> tuple[str, tuple[str, ...]]:
+def _prepared(group: Group) -> tuple[str, tuple[str, ...]] | None:
+    """PREPARE and its EXECUTEs; None where a literal that varies cannot be a parameter."""
     first = group.contexts[0]
+    if first.statement.placeholders or first.tree.by_kind.get("ParamRef"):
+        return None
     sql = first.statement.sql
     spans = literal_spans(first)
-    for number, ordinal in reversed(list(enumerate(group.varying, 1))):
+    if _fixed_places(first) & {spans[ordinal][0] for ordinal in group.varying}:
+        return None
+    texts = [literals(member) for member in group.contexts]
+    # Literals that are equal in every statement are one parameter: GROUP BY f($1) must stay the
+    # expression that the output has.
+    numbers: dict[tuple[str, ...], int] = {}
+    parameters = {
+        o: numbers.setdefault(tuple(t[o] for t in texts), len(numbers) + 1) for o in group.varying
+    }
+    typed = _typed_literals(first)
+    for ordinal in reversed(group.varying):
         start, end = spans[ordinal]
-        sql = f"{sql[:start]}${number}{sql[end:]}"
-    executes = []
-    for member in group.contexts:
-        values = literals(member)
-        executes.append(f"EXECUTE repeated ({', '.join(values[i] for i in group.varying)})")
-    return f"PREPARE repeated AS {sql}", tuple(executes)
+        place, cast = typed.get(start, (start, ""))
+        sql = f"{sql[:place]}${parameters[ordinal]}{cast}{sql[end:]}"
+    prepare = f"PREPARE repeated AS {sql}"
+    try:
+        libpg.parse(prepare)
+    except libpg.ParseProblem:
+        return None
+    shown = [next(o for o, n in parameters.items() if n == i + 1) for i in range(len(numbers))]
+    return prepare, tuple(f"EXECUTE repeated ({', '.join(t[o] for o in shown)})" for t in texts)
+
+
+def _fixed_places(ctx: Context) -> set[int]:
+    """Where literals stand that mean something else as a parameter: ORDER BY 1, numeric(12, 2)."""
+    found = []
+    for node in ctx.tree.of("TypeName"):
+        found += node.get("typmods", ())
+    for query in ctx.tree.of("SelectStmt"):
+        found += query.get("groupClause", ())
+    found += [sort.get("node", {}) for sort in ctx.tree.of("SortBy")]
+    return {unwrap(w)[1].get("location", -1) for w in found if "A_Const" in w}
+
+
+def _typed_literals(ctx: Context) -> dict[int, tuple[int, str]]:
+    """Literals like ``DATE '…'`` by their place: where the type begins, and it as a cast."""
+    result = {}
+    for cast in ctx.tree.of("TypeCast"):
+        at = cast.get("arg", {}).get("A_Const", {}).get("location", -1)
+        start = cast.get("typeName", {}).get("location", -1)
+        if 0 <= start < at and cast.get("location", -1) < 0:
+            result[at] = start, "::" + ctx.statement.sql[start:at].strip()
+    return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqladvisor.context import Context
@@ -36,20 +36,31 @@ def literal_spans(ctx: Context) -> list[tuple[int, int]]:
     return spans
 
 
-_BEFORE_SIGN = frozenset(("ASCII_40", "ASCII_44", "ASCII_61", "ASCII_60", "ASCII_62"))
+# ( , = < > [ and the keywords and operators after which a minus is a sign.
+_BEFORE_SIGN = frozenset(
+    ("ASCII_40", "ASCII_44", "ASCII_61", "ASCII_60", "ASCII_62", "ASCII_91", "LESS_EQUALS",
+     "GREATER_EQUALS", "NOT_EQUALS", "BETWEEN", "AND", "OR", "SELECT", "THEN", "ELSE", "LIMIT")
+)  # fmt: skip
 
 
 def skeleton(ctx: Context) -> tuple[str, ...]:
     """The statement's tokens, literals replaced by ``?``: equal for statements of one group."""
+    return tokens_around(ctx, literal_spans(ctx))
+
+
+def tokens_around(ctx: Context, slots: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+    """The statement's tokens, each slot replaced by ``?``: equal where only the slots differ."""
     sql = ctx.statement.sql
-    inside = {start for start, _ in literal_spans(ctx)}
+    ends = dict(slots)
     result = []
-    for start, end, name in ctx.spans.tokens:
-        if start in inside or name in _LITERALS:
+    covered = -1
+    for start, end, _ in ctx.spans.tokens:
+        if start in ends:
             result.append("?")
-        else:
+            covered = ends[start]
+        elif start >= covered:
             text = sql[start:end]
-            result.append(text if text.startswith('"') else text.lower())
+            result.append(text if text.startswith(("'", '"')) else text.lower())
     return tuple(result)
 
 
@@ -61,10 +72,12 @@ def literals(ctx: Context) -> list[str]:
 
 def groups(contexts: Sequence[Context], kind: str, at_least: int) -> Iterator[Group]:
     """Groups of at least so many statements of a kind, wherever in the file they stand."""
+    members = [c for c in contexts if c.statement.kind == kind]
+    if len(members) < at_least:
+        return
     by_skeleton: dict[tuple[str, ...], list[Context]] = {}
-    for ctx in contexts:
-        if ctx.statement.kind == kind:
-            by_skeleton.setdefault(skeleton(ctx), []).append(ctx)
+    for ctx in members:
+        by_skeleton.setdefault(skeleton(ctx), []).append(ctx)
     for members in by_skeleton.values():
         if len(members) >= at_least:
             yield _group(members)
@@ -72,24 +85,35 @@ def groups(contexts: Sequence[Context], kind: str, at_least: int) -> Iterator[Gr
 
 def runs(contexts: Sequence[Context], kind: str, at_least: int) -> Iterator[Group]:
     """The same, but only statements that follow one another directly, in one transaction."""
+    if sum(c.statement.kind == kind for c in contexts) < at_least:
+        return
+    for members in adjacent(
+        contexts, lambda c: skeleton(c) if c.statement.kind == kind else None, at_least
+    ):
+        yield _group(members)
+
+
+def adjacent(
+    contexts: Sequence[Context], key: Callable[[Context], Hashable | None], at_least: int
+) -> Iterator[list[Context]]:
+    """Statements of one key (None: of none) that follow one another directly, in one transaction
+
+    (or all outside of any)."""
     current: list[Context] = []
-    last: tuple[str, ...] = ()
+    last: Hashable | None = None
     for ctx in contexts:
-        own = skeleton(ctx) if ctx.statement.kind == kind else ()
-        same = (
-            bool(own)
-            and own == last
-            and (current[-1].statement.in_transaction == ctx.statement.in_transaction)
-        )
-        if not same:
+        own = key(ctx)
+        if own is not None:
+            own = (own, ctx.statement.in_transaction)
+        if own is None or own != last:
             if len(current) >= at_least:
-                yield _group(current)
+                yield current
             current = []
-        if own:
+        if own is not None:
             current.append(ctx)
         last = own
     if len(current) >= at_least:
-        yield _group(current)
+        yield current
 
 
 def _group(members: list[Context]) -> Group:
