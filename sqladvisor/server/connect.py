@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from typing import Any
@@ -25,6 +26,8 @@ _URL_SECRET = re.compile(r"(\w+://[^\s:/@]*):[^\s/@]*@")
 _URL_PARAMETER = re.compile(r"([?&](?:password|sslpassword|passfile)=)[^&\s]*", re.I)
 # Control characters, Unicode line separators, and bidirectional overrides (CVE-2021-42574).
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# psycopg warns through logging of rollbacks that an interrupt kept it from; nobody asked for that.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 _MALFORMED = "the DSN is malformed: expected postgresql://user@host:port/db or host=… dbname=…"
 
 
@@ -77,7 +80,7 @@ def connect_target(
         "idle_in_transaction_session_timeout": str(IDLE_TIMEOUT_MS),
     }
     parts = _parse(dsn)
-    given = _libpq_defaults(parts.get("service")) | parts
+    given = libpq_defaults(parts.get("service")) | parts
     own = given.get("options", "")
     parts["options"] = " ".join([own, *(f"-c {k}={v}" for k, v in guards.items())]).strip()
     parts["connect_timeout"] = given.get("connect_timeout", CONNECT_TIMEOUT_S)
@@ -128,7 +131,7 @@ def _parse(dsn: str) -> dict[str, Any]:
     return parts
 
 
-def _libpq_defaults(service: str | None) -> dict[str, str]:
+def libpq_defaults(service: str | None) -> dict[str, str]:
     """What libpq fills in itself where the DSN is silent: the service file, then the environment."""
     before = os.environ.get("PGSERVICE")
     if service:

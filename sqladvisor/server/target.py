@@ -5,6 +5,7 @@ One shape for both, so that nothing above needs to know which it is.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,9 @@ from sqladvisor.errors import ServerError
 from sqladvisor.finding import InputProblem
 from sqladvisor.server.binaries import Binaries, find_binaries
 from sqladvisor.server.connect import connect_target, one_line, redact_dsn, resolve_dsn
-from sqladvisor.server.embedded import Cluster
+from sqladvisor.server.embedded import Cluster, plain_environment
 from sqladvisor.server.sandbox import Sandbox, TableRows
-from sqladvisor.server.shadow import build_shadow, dump_schema
+from sqladvisor.server.shadow import build_shadow, dump_schema, unreadable
 from sqladvisor.server.statistics import assume_rows, read_statistics
 from sqladvisor.server.whatif import ShadowWhatIf, WhatIf
 
@@ -101,7 +102,7 @@ def _sandbox_target(
 
     def make_whatif(say: Say) -> WhatIf:
         say("building the shadow planner")
-        schema = dump_schema(binaries, cluster.dsn(sandbox.name))
+        schema = dump_schema(binaries, cluster.dsn(sandbox.name), plain_environment())
         with cluster.connect(sandbox.name) as admin:
             statistics = read_statistics(admin)
         if not total:
@@ -143,7 +144,7 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
                 say("building the shadow planner")
                 binaries = find_binaries(options.postgres_bin)
                 cluster = stack.enter_context(Cluster(binaries, progress=say))
-                schema = dump_schema(binaries, dsn)
+                schema = dump_schema(binaries, dsn, os.environ, unreadable(connection))
                 statistics = read_statistics(connection)
                 shadow = build_shadow(cluster, "shadow", schema, statistics)
                 target.notes.extend([*shadow.left_out, *statistics.missing])
