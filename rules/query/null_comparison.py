@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from sqladvisor.context import Context
 from sqladvisor.finding import Edit, Finding, Fix
 from sqladvisor.rule import rule
+from sqladvisor.sql.never_null import nullness
 from sqladvisor.sql.nulls import only_truth_counts
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import constant, operator, unwrap
@@ -157,18 +158,20 @@ def _list(node: Node, items: Sequence[Node], negated: bool, ctx: Context) -> Ite
             {"A_Expr": node},
             f"a list with NULL excludes every row: {subject} can never be proven to differ from "
             "an unknown value",
-            fixes=_without(items, left, ctx, "matches rows, as written it matches none"),
+            fixes=_without(items, ctx, "matches rows, as written it matches none"),
         )
         return
+    filled = nullness(left, ctx.resolver) == "never"
+    missed = f"{subject} has none" if filled else f"rows whose {subject} is NULL are not found"
     yield ctx.finding(
         nulls[0],
-        f"the NULL in this list matches nothing: rows whose {subject} is NULL are not found",
-        severity="warning",
+        f"the NULL in this list matches nothing: {missed}",
+        severity="info" if filled else "warning",
         fixes=_matching_null(node, items, left, ctx),
     )
 
 
-def _without(items: Sequence[Node], left: Node, ctx: Context, changes: str) -> list[Fix]:
+def _without(items: Sequence[Node], ctx: Context, changes: str) -> list[Fix]:
     kept = [item for item in items if not _is_null(item)]
     edits = _removals(items, ctx)
     if not kept or not edits:
@@ -189,9 +192,12 @@ def _matching_null(node: Node, items: Sequence[Node], left: Node, ctx: Context) 
     if not edits:
         return []
     changes = "" if only_truth_counts(node, ctx.tree) else "is false instead of NULL"
+    without = _without(items, ctx, changes)
+    if nullness(left, ctx.resolver) == "never":
+        return without
     either = [Edit(place[0], place[0], "("), Edit(place[1], place[1], f" OR {subject} IS NULL)")]
     return [
-        *_without(items, left, ctx, changes),
+        *without,
         Fix("if they are wanted: test for NULL", ctx.edit(*edits, *either), changes_result=also),
     ]
 
