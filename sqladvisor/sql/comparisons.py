@@ -124,6 +124,23 @@ def narrowing(scope: Scope, query: Node, resolver: Resolver) -> dict[int, Narrow
     return result
 
 
+def ranged(scope: Scope, query: Node, resolver: Resolver) -> set[int]:
+    """The FROM items (by ``id``) of which a range with fixed bounds reads a part of an index."""
+    result = set()
+    for part in conditions(query, scope):
+        c = comparison(part)
+        kind, column = unwrap(c.side) if c else ("", {})
+        if c is None or kind != "ColumnRef" or c.operator not in ("<", "<=", ">", ">=", "BETWEEN"):
+            continue
+        binding = resolver.resolve(column)
+        if binding is None or binding.depth or binding.item.relation is None:
+            continue
+        indexes = binding.item.relation.indexes
+        if any(i.valid and i.keys[:1] == (binding.column,) for i in indexes):
+            result.add(id(binding.item))
+    return result
+
+
 def _at_least(have: Narrowing | None, level: str) -> bool:
     return have == "unique" or (have == "index" and level == "index")
 
