@@ -89,9 +89,7 @@ def _figure_sublink(node: Node) -> tuple[str, bool]:
         return "column1", True
     for wrapped in query.get("targetList", ())[:1]:
         target = wrapped.get("ResTarget", {})
-        if target.get("name"):
-            return str(target["name"]), True
-        return _figure(*unwrap(target.get("val", {})))
+        return str(target.get("name") or output_name(*unwrap(target.get("val", {})))), True
     return "", False
 
 
@@ -141,10 +139,10 @@ def function_columns(node: Node, alias: str) -> tuple[str, ...] | None:
 
 
 def _declared(columns: list[Node]) -> Iterator[str]:
-    """Names of XMLTABLE's and JSON_TABLE's COLUMNS, those of NESTED PATHs in their place."""
-    for wrapped in columns:
-        column = unwrap(wrapped)[1]
-        if column.get("coltype") == "JTC_NESTED":
-            yield from _declared(column.get("columns", ()))
-        else:
+    """Names of XMLTABLE's and JSON_TABLE's COLUMNS, those of NESTED PATHs behind the others."""
+    found = [unwrap(wrapped)[1] for wrapped in columns]
+    for column in found:
+        if column.get("coltype") != "JTC_NESTED":
             yield str(column.get("colname", column.get("name", "")))
+    for column in found:
+        yield from _declared(column.get("columns", []))

@@ -223,7 +223,11 @@ class Resolver:
         from; the binding itself where it is a table's. Whether joins on the way null-extend it is
         not told."""
         depth = binding.depth
+        seen: set[int] = set()
         while binding.item.kind in ("subquery", "cte"):
+            if id(binding.item) in seen:
+                return None  # a WITH RECURSIVE of nothing but itself
+            seen.add(id(binding.item))
             query, columns = binding.item.query, binding.item.columns or ()
             outputs = None if query is None or query.get("larg") else self.outputs(query)
             if outputs is None or binding.column not in columns:
