@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import NamedTuple
 
 from sqladvisor.context import Context
 from sqladvisor.finding import Edit, Finding, Fix
@@ -68,9 +68,9 @@ GOOD = [
     "SELECT id FROM orders WHERE created_at BETWEEN 'infinity' AND 'today'",
 ]
 
-_DAY = re.compile(r"\s*(\d{4})-(\d\d?)-(\d\d?)\s*\Z")
-_LAST_SECOND = re.compile(r"\s*(\d{4})-(\d\d?)-(\d\d?)[ T]23:59(?::59(?:\.9{1,5})?)?\s*\Z")
-_START = re.compile(r"\s*(\d{4})-(\d\d?)-(\d\d?)(?:[ T]00:00(?::00(?:\.0+)?)?)?\s*\Z")
+_DAY = r"\s*(\d{4})-(\d\d?)-(\d\d?)\s*\Z"
+_LAST_SECOND = r"\s*(\d{4})-(\d\d?)-(\d\d?)[ T]23:59(?::59(?:\.9{1,5})?)?\s*\Z"
+_START = r"\s*(\d{4})-(\d\d?)-(\d\d?)(?:[ T]00:00(?::00(?:\.0+)?)?)?\s*\Z"
 _MOMENTS = (TIMESTAMP, TIMESTAMPTZ)
 _DAILY = ("day", "date", "week", "month", "quarter", "year")
 # Where a conjunction may stand without parentheses.
@@ -78,8 +78,7 @@ _LOOSE = frozenset(("SelectStmt", "UpdateStmt", "DeleteStmt", "JoinExpr", "CaseW
                     "InferClause", "OnConflictClause"))  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
+class _Bound(NamedTuple):
     """A bound written as a literal: its day, the string in it, and what it leaves out."""
 
     day: date
@@ -139,8 +138,8 @@ def _literal(wrapped: Node) -> Node | None:
     return wrapped if kind == "A_Const" and "sval" in node else None
 
 
-def _date(pattern: re.Pattern[str], text: str) -> date | None:
-    match = pattern.match(text)
+def _date(pattern: str, text: str) -> date | None:
+    match = re.match(pattern, text)
     try:
         return date(*map(int, match.groups())) if match else None
     except ValueError:

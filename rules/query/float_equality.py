@@ -12,9 +12,8 @@ Source: PostgreSQL manual, 8.1.3 "Floating-Point Types".
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from sqladvisor.context import Context
 from sqladvisor.finding import Edit, Finding, Fix
@@ -22,6 +21,9 @@ from sqladvisor.rule import rule
 from sqladvisor.sql.casts import FLOATS, column_type, value_type
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import operator, unwrap
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 SCHEMA = """
 CREATE TABLE items (id bigint PRIMARY KEY, weight real, "Höhe" real, price double precision,
@@ -78,6 +80,8 @@ def check(node: Node, ctx: Context) -> Iterator[Finding]:
 
 def _real(node: Node, name: str, side: Node, value: Node, ctx: Context) -> Finding | None:
     """A real column against a decimal fraction that no real is."""
+    import struct
+
     number = _decimal(value)
     if number is None or column_type(ctx.binding(side), ctx.resolver) != "real":
         return None
@@ -119,7 +123,7 @@ def _computed(node: Node, name: str, side: Node, value: Node, ctx: Context) -> F
     kind, _ = unwrap(side)
     if number is None or kind != "A_Expr" or value_type(side, ctx.resolver) not in FLOATS:
         return None
-    if Fraction(float(number)) == number:
+    if type(number)(float(number)) == number:
         return None
     return ctx.finding(
         {"A_Expr": node},
@@ -142,6 +146,8 @@ def _decimal(wrapped: Node) -> Fraction | None:
         return _decimal(node.get("arg", {})) if plain else None
     if kind != "A_Const" or "fval" not in node:
         return None
+    from fractions import Fraction  # slow to import, and seldom needed
+
     try:
         return Fraction(str(node["fval"].get("fval", "")))
     except ValueError:

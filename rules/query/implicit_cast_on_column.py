@@ -14,8 +14,9 @@ Source: PostgreSQL manual, 10.2 "Operators" (type resolution) and 11.10 "Operato
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from typing import TYPE_CHECKING
 
 from sqladvisor.context import Context
 from sqladvisor.finding import Edit, Finding, Fix
@@ -26,6 +27,9 @@ from sqladvisor.sql.datatypes import INTEGERS, STRINGS
 from sqladvisor.sql.resolve import Binding, Scope
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import conjuncts, function_name, is_literal, operator, unwrap, walk
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 SCHEMA = """
 CREATE EXTENSION citext;
@@ -243,6 +247,8 @@ def _never(own: str, name: str, values: Sequence[Node]) -> bool:
 
 def _number(wrapped: Node) -> Decimal | None:
     """The exact value of a numeric literal."""
+    from decimal import Decimal, InvalidOperation  # slow to import, and seldom needed
+
     kind, node = unwrap(wrapped)
     if kind == "TypeCast":
         name = _target(node)
@@ -309,7 +315,7 @@ def _whole(value: Node, way: str) -> int | None:
         return int(number)
     if not way:
         return None
-    return int(number.to_integral_value(ROUND_FLOOR if way == "down" else ROUND_CEILING))
+    return math.floor(number) if way == "down" else math.ceil(number)
 
 
 def _replaced(

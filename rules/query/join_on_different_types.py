@@ -15,7 +15,7 @@ Source: PostgreSQL manual, 10.2 "Operators" (type resolution) and 11.10 "Operato
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqladvisor.catalog.model import Index
 from sqladvisor.context import Context
@@ -75,8 +75,7 @@ _OPERATORS = frozenset(("=", "<", "<=", ">", ">="))
 _SHORT = {"character varying": "varchar", "character": "bpchar"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
+class _Side(NamedTuple):
     """One side of a join condition: a column, perhaps with a cast written around it."""
 
     wrapped: Node
@@ -91,7 +90,7 @@ class _Side:
         return f"{self.binding.item.name or self.binding.item.alias}.{self.binding.column}"
 
     @property
-    def index(self) -> Index | None:
+    def serving(self) -> Index | None:
         """An index that a look-up by the column could use."""
         relation = self.binding.item.relation
         return next(
@@ -163,7 +162,7 @@ def _judge(at: Node, left: Node, right: Node, rewritable: bool, ctx: Context) ->
         if cast_between(cast.type, kept.type) is None or cast_between(cast.cast_to, kept.type):
             return
         # Where the other side has an index, the author chose the side to look up.
-        if cast.index is None or kept.index is not None:
+        if cast.serving is None or kept.serving is not None:
             return
         yield from _finding(at, cast, kept, cast.cast_to, rewritable, ctx)
         return
@@ -182,7 +181,7 @@ def _refused(at: Node, one: _Side, other: _Side, rewritable: bool, ctx: Context)
     texts = [s for s in (one, other) if s.type in ("text", "character varying")]
     if rewritable and len(texts) == 1:
         text, typed = texts[0], other if texts[0] is one else one
-        if typed.index is not None and text.index is None:
+        if typed.serving is not None and text.serving is None:
             changes = f"as written it fails; so does this where {text.name} is no {typed.type}"
             fixes = _written(text, typed.type, f"compare as {typed.type}", changes, ctx)
         else:
@@ -201,7 +200,7 @@ def _finding(
 ) -> Iterator[Finding]:
     if ctx.small(cast.binding.item):
         return
-    index = cast.index
+    index = cast.serving
     effect = f"the index {index.name} cannot be used" if index else "no index on it could be used"
     yield ctx.finding(
         at,
@@ -228,7 +227,7 @@ def _fixes(cast: _Side, kept: _Side, rewritable: bool, ctx: Context) -> list[Fix
         changes = "ignores case, as citext does"
     else:
         changes = f"compares as {cast.type}"
-    what = f"cast {kept.name} instead, so that the index {cast.index.name if cast.index else ''} serves"
+    what = f"cast {kept.name} instead, so that the index {cast.serving.name if cast.serving else ''} serves"
     edits = []
     if cast.cast_to:
         place = ctx.span(cast.wrapped)

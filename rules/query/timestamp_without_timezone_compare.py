@@ -55,12 +55,11 @@ GOOD = [
 ]
 
 _OPERATORS = frozenset(("=", "<>", "<", "<=", ">", ">="))
-_ZONED = re.compile(
-    r"\s*\d{4}-\d\d?-\d\d?[ T]\d\d?:\d\d(?::\d\d(?:\.\d+)?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)\s*\Z",
-    re.I,
+_ZONED = (
+    r"\s*\d{4}-\d\d?-\d\d?[ T]\d\d?:\d\d(?::\d\d(?:\.\d+)?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)\s*\Z"
 )
 _PLAIN = frozenset(("ColumnRef", "FuncCall", "SQLValueFunction", "TypeCast", "ParamRef"))
-_UTC = re.compile(r"(?:Z|UTC|[+-]00(?::?00)?)\Z", re.I)
+_UTC = r"(?:Z|UTC|[+-]00(?::?00)?)\Z"
 
 
 @rule("A_Expr", severity="info", needs=("schema",))
@@ -88,7 +87,7 @@ def _compared(
     name = f"{binding.item.name or binding.item.alias}.{binding.column}"
     zone = _zone(other)
     if zone:
-        utc = bool(_UTC.match(zone))
+        utc = bool(re.match(_UTC, zone, re.I))
         yield ctx.finding(
             other,
             f"{name} has no time zone: the {zone} in {ctx.text(other)} is ignored, it is compared "
@@ -126,5 +125,5 @@ def _zone(wrapped: Node) -> str:
     kind, node = unwrap(wrapped)
     if kind != "A_Const" or "sval" not in node:
         return ""
-    match = _ZONED.match(str(node["sval"].get("sval", "")))
+    match = re.match(_ZONED, str(node["sval"].get("sval", "")), re.I)
     return match[1] if match else ""

@@ -7,8 +7,7 @@ timestamps, real and double precision, text and varchar); a quoted literal takes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqladvisor.sql.datatypes import INTEGERS, STRINGS, TIMESTAMP, TIMESTAMPTZ, UNKNOWN, type_of
 from sqladvisor.sql.resolve import Binding, Resolver
@@ -28,8 +27,7 @@ _WHOLE_RESULT = frozenset(("length", "char_length", "octet_length", "cardinality
 _ROUNDING = frozenset(("round", "ceil", "ceiling", "floor", "trunc"))
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
+class Cast(NamedTuple):
     """``side`` is cast to ``type``; or, for ``none``, there is no operator for the two types."""
 
     side: Literal["left", "right", "none"]
