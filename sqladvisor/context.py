@@ -26,6 +26,14 @@ SMALL_RELATION_ROWS = 10_000
 usual row widths): performance rules stay silent where the catalog knows a relation is that small.
 """
 
+_LABELLED = frozenset(("SelectStmt", "ReturningClause"))
+_ENDS = frozenset(("ASCII_41", "ASCII_93"))
+_GOES_ON = frozenset(
+    ("Op", "TYPECAST", "NOT", "NOT_LA", "AND", "OR", "LIKE", "ILIKE", "SIMILAR", "IN_P", "BETWEEN",
+     "COLLATE", "ZONE", "IS", "FROM", "LESS_EQUALS", "GREATER_EQUALS", "NOT_EQUALS", "OPERATOR",
+     "DISTINCT", "OVER", "AS", "CASE", "WHEN", "THEN", "ELSE")
+)  # fmt: skip
+
 
 class Context:
     """One statement under one catalog. ``rule`` is set by the engine before each check."""
@@ -75,6 +83,9 @@ class Context:
         if span is None:
             return None
         start, end = span
+        above_kind, above = self.tree.parent(node)
+        if above_kind == "ResTarget" and self.tree.parent(above)[0] in _LABELLED:
+            end = self._before_label(start, end, above.get("name"))
         for above_kind, above in self.tree.ancestors(node):
             if above_kind == "SelectStmt":
                 break
@@ -82,6 +93,18 @@ class Context:
             if start < above.get("location", -1) < end:
                 end = self.spans.tokens[self.spans.token_at(above["location"]) - 1][1]
         return start, end
+
+    def _before_label(self, start: int, end: int, name: str | None) -> int:
+        """Where an output column's expression ends, when its span took in a name without AS."""
+        tokens, last = self.spans.tokens, self.spans.token_at(end - 1)
+        if name is None or tokens[last][0] <= start:
+            return end
+        written = self.spans.sql[tokens[last][0] : tokens[last][1]]
+        named = written.strip('"').replace('""', '"') == name or written.lower() == name
+        # What stands before a label ends an expression: in (1 + n) n the first n does not.
+        before = tokens[last - 1][2]
+        ends = before in _ENDS or not (before.startswith("ASCII_") or before in _GOES_ON)
+        return tokens[last - 1][1] if named and ends else end
 
     def text(self, wrapped: Node) -> str:
         """The source text of a wrapped node, as written (``:id``, not ``$1``); "" if unknown."""

@@ -58,7 +58,9 @@ _BOUNDARY = frozenset(
         "DEFAULT",
     ]
 )
-_OPEN, _CLOSE = frozenset(("ASCII_40", "ASCII_91")), frozenset(("ASCII_41", "ASCII_93"))
+# CASE … END encloses its parts as parentheses do.
+_OPEN = frozenset(("ASCII_40", "ASCII_91", "CASE"))
+_CLOSE = frozenset(("ASCII_41", "ASCII_93", "END_P"))
 
 
 class Spans:
