@@ -9,7 +9,8 @@ Fix: the call in a subquery of its own, (SELECT …): then it is called once and
 Silent when: no column is on the other side (random() < 0.01 samples on purpose), or random() is
     compared with it as it is (weighted sampling); the function takes a column; the row is found
     by a unique key anyway; for clocks, the table is known to be small; for functions that are
-    neither built in nor in the schema. Partition keys are query/now-in-partition-predicate's.
+    neither built in nor in the schema. Info where no index on the column is known to be lost.
+    Partition keys are query/now-in-partition-predicate's.
 Source: PostgreSQL manual, 36.7 "Function Volatility Categories"; contain_volatile_functions() in
     src/backend/optimizer/util/clauses.c.
 """
@@ -103,14 +104,19 @@ def check(query: Node, ctx: Context) -> Iterator[Finding]:
         relation = item.relation
         if relation and clock and binding.column in relation.partition_key:
             continue
+        indexed = relation and any(i.keys[:1] == (binding.column,) for i in relation.indexes)
         effect = f"no index on {binding.column} can be used"
+        wrong = True
         if name.startswith("random") and operator(unwrap(part)[1]) == "=":
             effect = f"each row is compared with another number, and {effect}"
         elif name == "nextval":
             effect = f"each row takes a number of the sequence, and {effect}"
+        else:
+            wrong = name not in _VOLATILE and not clock
         yield ctx.finding(
             part,
             f"{name}() is called again for every row of {item.name} read: {effect}",
+            severity="warning" if wrong or indexed else "info",
             fixes=_fixes(value, call, ctx),
         )
 
