@@ -1,7 +1,7 @@
-"""How much work_mem a node that went to disk would have needed, as a remedy that can be tried.
+"""Settings as remedies that can be tried: work_mem for what went to disk, and others.
 
-The figures are bounds for choosing a setting to measure, never shown as a promise: whether it pays
-is what the sandbox measures.
+The sizes are bounds for choosing a setting to measure, never shown as a promise: whether it pays is
+what the sandbox measures.
 """
 
 from __future__ import annotations
@@ -31,17 +31,30 @@ def more_memory(ctx: Context, needed_bytes: float) -> tuple[tuple[Fix, ...], Exp
         megabytes *= 2
     if megabytes > MAX_WORK_MEM_MB:
         return (), None
-    setting = f"SET LOCAL work_mem = '{megabytes}MB'"
-    fix = Fix(
+    return with_setting(
+        ctx,
+        "work_mem",
+        f"'{megabytes}MB'",
         f"give this statement {megabytes} MB of work_mem, for its transaction only "
         "(each of its sorts and hashes may take as much)",
-        f"BEGIN;\n{setting};\n{ctx.statement.text};\nCOMMIT",
-        "advice",
     )
-    if "ParamRef" in ctx.tree.by_kind:
-        return (fix,), None
+
+
+def with_setting(
+    ctx: Context, name: str, value: str, description: str, *, diagnose: bool = False
+) -> tuple[tuple[Fix, ...], Experiment | None]:
+    """A setting for this statement's transaction as the fix, and the experiment that tries it.
+
+    ``value`` is SQL text. ``diagnose``: the setting only shows what another plan would take, and is
+    no fix. No experiment where the statement has parameters.
+    """
+    setting = f"SET LOCAL {name} = {value}"
+    fix = Fix(description, f"BEGIN;\n{setting};\n{ctx.statement.text};\nCOMMIT", "advice")
+    fixes = () if diagnose else (fix,)
+    if "ParamRef" in ctx.tree.by_kind or not ctx.statement.sql:
+        return fixes, None
     sql = ctx.statement.sql
-    experiment = Experiment(
-        "setting", (sql,), (setting, sql), "as it is", f"with work_mem = {megabytes}MB"
+    shown = value.strip("'")
+    return fixes, Experiment(
+        "setting", (sql,), (setting, sql), "as it is", f"with {name} = {shown}"
     )
-    return (fix,), experiment

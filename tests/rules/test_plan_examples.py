@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from sqladvisor.catalog.live import read_catalog
+from sqladvisor.catalog.model import Catalog
 from sqladvisor.context import Context
 from sqladvisor.engine import Engine
 from sqladvisor.finding import Finding
+from sqladvisor.plan.read import read_json
 from sqladvisor.rule import PLAN, Rule, load_rules
 from sqladvisor.server.explain import explain
 from sqladvisor.sql.effects import writes
 from sqladvisor.sql.source import read_source, statements
 
+RECORDED = "-- plan: "
+PLANS = Path(__file__).parents[2] / "fixtures" / "plans"
 RULES = [r for r in load_rules(("plan",)) if PLAN in r.on]
 
 
@@ -29,8 +35,21 @@ def prepared(make_database: Callable[..., Any], rule: Rule) -> Iterator[psycopg.
         yield connection
 
 
+def recorded(rule: Rule, name: str) -> list[Finding]:
+    """The findings on a plan in fixtures/plans: of what the embedded server cannot do (JIT), or
+
+    what the state of its caches would decide."""
+    (document,) = json.loads((PLANS / f"{name}.json").read_text())
+    (statement,) = statements(read_source("example.sql", b"SELECT 1"))[0]
+    context = Context(statement, Catalog())
+    context.plan = read_json(document)
+    return Engine([rule], strict=True).check_plan(context)
+
+
 def run(rule: Rule, sql: str, connection: psycopg.Connection) -> list[Finding]:
     """The findings of one rule on the plan of the last statement of an example, run for real."""
+    if sql.startswith(RECORDED):
+        return recorded(rule, sql.removeprefix(RECORDED))
     found, problems = statements(read_source("example.sql", sql.encode()))
     assert not problems
     connection.execute("RESET ALL")
