@@ -38,6 +38,10 @@ _WOULD_FAIL = frozenset(
      "22007", "42P18", "42846", "21000", "42601", "42P02", "42P20")
 )  # fmt: skip
 _UNDEFINED_TABLE = "42P01"
+_TELLS_WHY = frozenset(
+    ("query/unknown-column", "query/implicit-cast-on-column", "query/join-on-different-types")
+)
+"""Rules that say better than the server why a statement would fail, with the fix."""
 
 
 @dataclass(slots=True)
@@ -210,9 +214,7 @@ def _refused(
     if error.sqlstate == _UNDEFINED_TABLE and tables & created:
         return None
     told = any(
-        f.rule == "query/unknown-column"
-        and f.statement == statement.text
-        and f.location.path == statement.path
+        f.rule in _TELLS_WHY and f.statement == statement.text and f.location.path == statement.path
         for f in audited.findings
     )
     if told:
