@@ -15,7 +15,7 @@ Source: PostgreSQL manual, 4.2.11 "Scalar Subqueries"; src/backend/optimizer/pla
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqladvisor.context import Context
 from sqladvisor.finding import Edit, Finding, Fix, Severity
@@ -75,8 +75,7 @@ GOOD = [
 _PAGE = 100
 
 
-@dataclass(frozen=True, slots=True)
-class _Correlated:
+class _Correlated(NamedTuple):
     """A correlated scalar subquery and the query around it."""
 
     sublink: Node

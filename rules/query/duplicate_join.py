@@ -80,9 +80,13 @@ def check(select: Node, ctx: Context) -> Iterator[Finding]:
         first = _same_row(item, join, scope, ctx)
         if first is not None:
             gone.add(id(item))
+            # Since 18 the planner finds inner self-joins on a unique key by itself.
+            planned = kind == "JOIN_INNER" and (ctx.catalog.server_version or 0) >= 180_000
             yield ctx.finding(
                 {"RangeVar": item.node},
-                f"{item.alias} is the same row of {item.name} as {first.alias}: it is looked up twice",
+                f"{item.alias} is the same row of {item.name} as {first.alias}"
+                + (": the planner leaves it out" if planned else ": it is looked up twice"),
+                severity="info" if planned else "warning",
                 fixes=_merged(select, item, first, join, ctx),
             )
         elif kind == "JOIN_INNER" and (holder := _guaranteed(item, join, scope, ctx)):

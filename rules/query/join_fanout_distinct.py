@@ -64,7 +64,13 @@ GOOD = [
 ]
 
 
-@rule("SelectStmt", severity="warning", needs=("schema",))
+@rule(
+    "SelectStmt",
+    severity="warning",
+    needs=("schema",),
+    # Rows of the joined table for each row kept: below it DISTINCT costs about what EXISTS does.
+    thresholds={"fanout": 10},
+)
 def check(select: Node, ctx: Context) -> Iterator[Finding]:
     distinct = select.get("distinctClause") == [{}]
     if not distinct and not _groups_plainly(select):
@@ -84,11 +90,16 @@ def check(select: Node, ctx: Context) -> Iterator[Finding]:
     if partner is None:
         return
     word = "DISTINCT" if distinct else "GROUP BY"
+    rows = ctx.rows(partner), ctx.rows(kept)
+    fanout = rows[0] / rows[1] if rows[0] and rows[1] else None
+    many = fanout is not None and fanout >= ctx.threshold("fanout")
     key = ", ".join(_key(kept) or ())
     yield ctx.finding(
         _place(select, distinct, ctx),
         f"{word} takes back what the join made: {kept.name} ({key}) is unique, but comes once for "
         f"each row of {partner.name}, of which nothing is selected",
+        severity="warning" if many else "info",
+        figures={} if fanout is None else {"rows_per_row": round(fanout, 1)},
         fixes=_fixes(select, scope, kept, partner, distinct, ctx),
     )
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqladvisor.sql.comparisons import comparison, only_column
 from sqladvisor.sql.datatypes import STRINGS
@@ -25,8 +24,7 @@ _SPELLINGS = frozenset(
 _BOUNDS = frozenset(("<", "<=", ">", ">="))
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """A comparison of a column with literals: one of AND-ed conditions."""
 
     part: Node
@@ -35,12 +33,11 @@ class Limit:
     values: tuple[Any, ...] = ()
 
 
-@dataclass(slots=True)
-class Limits:
+class Limits(NamedTuple):
     """All that is said about one column (or one expression over one column) of a FROM item."""
 
     binding: Binding
-    limits: list[Limit] = field(default_factory=list)
+    limits: list[Limit]
 
     @property
     def text_like(self) -> bool:
@@ -57,7 +54,7 @@ def limits(parts: Iterable[Node], resolver: Resolver) -> list[Limits]:
             if binding is None or volatile(*unwrap(side), resolver.catalog):
                 continue
             key = (id(binding.item), shape(side))
-            found.setdefault(key, Limits(binding)).limits.append(limit)
+            found.setdefault(key, Limits(binding, [])).limits.append(limit)
     return list(found.values())
 
 
