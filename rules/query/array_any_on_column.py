@@ -21,7 +21,7 @@ from sqladvisor.catalog.model import Index
 from sqladvisor.context import Context
 from sqladvisor.finding import Edit, Finding, Fix
 from sqladvisor.rule import rule
-from sqladvisor.sql.comparisons import conditions, narrowing, ranged
+from sqladvisor.sql.comparisons import conditions, is_system, narrowing, ranged
 from sqladvisor.sql.datatypes import type_name
 from sqladvisor.sql.expressions import create_index
 from sqladvisor.sql.quote import identifier, literal
@@ -60,6 +60,7 @@ GOOD = [
     "SELECT s.a FROM (SELECT ARRAY[1, 2] AS a) s WHERE 1 = ANY (s.a)",
     "SELECT id FROM users u WHERE 'x' = ANY (string_to_array(u.favourite, ','))",
     "SELECT id FROM products WHERE 1.5 = ANY (related)",
+    "SELECT * FROM pg_catalog.pg_constraint WHERE 5 = ANY (conkey)",
 ]
 
 _LARGEST = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1, "numeric": 10**99}
@@ -109,7 +110,7 @@ def check(query: Node, ctx: Context) -> Iterator[Finding]:
 def _searched(binding: Binding, ctx: Context) -> bool:
     """Whether the array is a column of a table worth an index."""
     item, definition = binding.item, binding.definition
-    if item.kind != "table" or ctx.small(item):
+    if item.kind != "table" or is_system(item) or ctx.small(item):
         return False
     if item.relation is None:
         return binding.sure

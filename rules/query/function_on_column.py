@@ -6,8 +6,9 @@ Why: a b-tree holds the column's values, not date(), lower() or + 1 of them. Pos
 Fix: the same condition on the bare column where there is one (half-open ranges for days, months
     and years: the same rows, in the session's time zone, as the function has them); otherwise an
     index on the expression, where the expression is immutable.
-Silent when: an index has the expression as a key; the table is known to be small; the row is
-    found by a unique key anyway; the cast changes nothing; the expression joins two tables.
+Silent when: an index has the expression as a key; the table is known to be small, or PostgreSQL's
+    own; the row is found by a unique key anyway; the cast changes nothing; the expression joins
+    two tables.
 Source: PostgreSQL manual, 11.7 "Indexes on Expressions"; DEFAULT_EQ_SEL and DEFAULT_INEQ_SEL in
     src/include/utils/selfuncs.h.
 """
@@ -19,7 +20,14 @@ from collections.abc import Iterator
 from sqladvisor.context import Context
 from sqladvisor.finding import Edit, Finding, Fix, Severity
 from sqladvisor.rule import rule
-from sqladvisor.sql.comparisons import Comparison, comparison, conditions, narrowing, only_column
+from sqladvisor.sql.comparisons import (
+    Comparison,
+    comparison,
+    conditions,
+    is_system,
+    narrowing,
+    only_column,
+)
 from sqladvisor.sql.datatypes import STRINGS, type_name
 from sqladvisor.sql.expressions import create_index, expression_index, index_key, is_immutable
 from sqladvisor.sql.resolve import Binding
@@ -72,6 +80,8 @@ GOOD = [
     "SELECT id FROM users WHERE random() < 0.01 AND id > abs(-5)",
     "SELECT u.email FROM orders o JOIN users u ON u.id = o.user_id WHERE o.id = $1 AND lower(u.email) <> 'x'",
     "SELECT id FROM users WHERE created_at AT TIME ZONE 'UTC' >= '2024-01-01'",
+    "SELECT pid FROM pg_stat_activity WHERE now() - xact_start > interval '5 minutes'",
+    "SELECT * FROM information_schema.columns WHERE lower(column_name) = 'x'",
 ]
 
 _OPERATORS = frozenset(("=", "<", "<=", ">", ">=", "BETWEEN", "IN", "ANY", "~~"))
@@ -109,7 +119,9 @@ def check(query: Node, ctx: Context) -> Iterator[Finding]:
 def _hides(c: Comparison, binding: Binding, ctx: Context) -> bool:
     """Whether the comparison keeps an index on the column of a real table from being used."""
     item = binding.item
-    if item.kind != "table" or (item.relation and item.relation.kind not in _TABLES):
+    if item.kind != "table" or is_system(item):
+        return False
+    if item.relation and item.relation.kind not in _TABLES:
         return False
     if ctx.small(item) or (binding.definition and binding.definition.type in _CASELESS):
         return False

@@ -27,6 +27,7 @@ from sqladvisor.sql.comparisons import (
     Comparison,
     comparison,
     conditions,
+    is_system,
     narrowing,
     only_column,
     ranged,
@@ -155,7 +156,7 @@ def _path(wrapped: Node) -> tuple[str, ...]:
 
 def _unindexed(c: Comparison, binding: Binding, ctx: Context) -> bool:
     item, definition = binding.item, binding.definition
-    if item.kind != "table" or ctx.small(item):
+    if item.kind != "table" or is_system(item) or ctx.small(item):
         return False
     if definition and definition.type not in ("json", "jsonb"):
         return False

@@ -3,8 +3,9 @@
 Why: LIKE '%x', ILIKE and unanchored regular expressions have no fixed beginning to look up in an
     ordered index, so every row is read and matched.
 Fix: a trigram index (extension pg_trgm), which serves the query as it is written.
-Silent when: a trigram index is on the column; the pattern is a bound parameter; the table is
-    known to be small; other conditions find the row by a key; the match is negated.
+Silent when: a trigram index is on the column; the pattern is a bound parameter, or '%' alone; the
+    table is known to be small, or PostgreSQL's own; other conditions find the row by a key; the
+    match is negated.
 Source: PostgreSQL manual, 11.2 "Index Types" and F.35 "pg_trgm".
 """
 
@@ -16,7 +17,13 @@ from collections.abc import Iterator
 from sqladvisor.context import Context
 from sqladvisor.finding import Finding, Fix, Severity
 from sqladvisor.rule import rule
-from sqladvisor.sql.comparisons import Comparison, comparison, narrowing, only_column
+from sqladvisor.sql.comparisons import (
+    Comparison,
+    comparison,
+    is_system,
+    narrowing,
+    only_column,
+)
 from sqladvisor.sql.datatypes import STRINGS
 from sqladvisor.sql.expressions import create_index, is_immutable, shape, shape_of_text, unqualified
 from sqladvisor.sql.resolve import Binding
@@ -53,6 +60,8 @@ GOOD = [
     "SELECT name LIKE '%x' FROM users",
     "SELECT s.e FROM (VALUES ('a'), ('b')) s (e) WHERE s.e LIKE '%a'",
     "SELECT id FROM users WHERE name ~ '^ann'",
+    "SELECT id FROM users WHERE name ILIKE '123%' AND email LIKE '%' AND name ~* '^1a' AND bio LIKE '%%'",
+    "SELECT relname FROM pg_class WHERE relname LIKE '%_idx'",
     "SELECT id FROM users WHERE email LIKE '\\%x'",
 ]
 
@@ -109,10 +118,13 @@ def _unanchored(c: Comparison) -> bool:
         node = unwrap(node.get("args", [{}])[0])[1] if kind == "FuncCall" else {}
         return str(node.get("sval", {}).get("sval", "")).startswith(("%", "_"))
     text = constant(_first(c.values[0]))
-    if not isinstance(text, str):
+    # '%' finds every string: it is no search. What has more to it may follow by ||.
+    if not isinstance(text, str) or (kind == "A_Const" and not text.strip("%")):
         return False
     if c.operator in ("~~*", "~*"):
-        return True
+        # What has no case is a fixed beginning (pattern_char_isalpha in like_support.c).
+        start = text[1:2] if c.operator == "~*" and text.startswith("^") else text[:1]
+        return not start.isdigit() or (c.operator == "~*" and not text.startswith("^"))
     if c.operator == "~":
         return not text.startswith(("^", "(?", "***"))
     return text.startswith(("%", "_"))
@@ -130,7 +142,7 @@ def _first(wrapped: Node) -> Node:
 
 def _searchable(c: Comparison, binding: Binding, ctx: Context) -> bool:
     item, definition = binding.item, binding.definition
-    if item.kind != "table" or ctx.small(item):
+    if item.kind != "table" or is_system(item) or ctx.small(item):
         return False
     if definition and definition.type not in STRINGS:
         return False

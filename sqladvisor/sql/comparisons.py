@@ -124,6 +124,13 @@ def narrowing(scope: Scope, query: Node, resolver: Resolver) -> dict[int, Narrow
     return result
 
 
+def is_system(item: FromItem) -> bool:
+    """Whether a table is PostgreSQL's own: nobody can index it, or would want to."""
+    if item.schema is not None:
+        return item.schema in ("pg_catalog", "information_schema")
+    return item.kind == "table" and item.relation is None and item.name.startswith("pg_")
+
+
 def ranged(scope: Scope, query: Node, resolver: Resolver) -> set[int]:
     """The FROM items (by ``id``) of which a range with fixed bounds reads a part of an index."""
     result = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sqladvisor.sql.statement import Node
-from sqladvisor.sql.tree import Tree, function_name, unwrap
+from sqladvisor.sql.tree import Tree, function_name, operator, unwrap
 
 # Built-in functions that return NULL for a NULL argument (pg_proc.proisstrict) and that people
 # use around columns in predicates. Unknown functions are taken as not strict: silence, not noise.
@@ -74,6 +74,8 @@ def is_null_when_null(wrapped: Node, is_target: Callable[[Node], bool]) -> bool:
     if kind in ("TypeCast", "CollateClause"):
         return is_null_when_null(node.get("arg", {}), is_target)
     if kind == "A_Expr" and node.get("kind", "AEXPR_OP") == "AEXPR_OP":
+        if operator(node) == "||":
+            return False  # of arrays, NULL || x is x
         return is_null_when_null(node.get("lexpr", {}), is_target) or is_null_when_null(
             node.get("rexpr", {}), is_target
         )

@@ -65,7 +65,7 @@ def on_bare_column(c: Comparison, column_type: str, ctx: Context) -> Rewrite | N
     elif kind == "A_Expr":
         return _arithmetic(node, c, column_type, ctx)
     elif kind == "CoalesceExpr":
-        return _coalesce(node, c, ctx)
+        return _coalesce(node, c, column_type, ctx)
     return None
 
 
@@ -329,7 +329,7 @@ def _typed(value: Node, wanted: str, ctx: Context) -> str | None:
 # -- coalesce, prefixes, casts to text ----------------------------------------------------------
 
 
-def _coalesce(node: Node, c: Comparison, ctx: Context) -> Rewrite | None:
+def _coalesce(node: Node, c: Comparison, column_type: str, ctx: Context) -> Rewrite | None:
     args = node.get("args", ())
     if len(args) != 2 or unwrap(args[0])[0] != "ColumnRef" or c.operator not in FLIPPED:
         return None
@@ -340,6 +340,8 @@ def _coalesce(node: Node, c: Comparison, ctx: Context) -> Rewrite | None:
         isinstance(default, str) and isinstance(value, str) and c.operator == "="
     ):
         return None
+    if not numbers and default != value and column_type not in ("", *STRINGS):
+        return None  # '7' and '07' are one number, '2024-1-1' and '2024-01-01' one day
     a: Any = default
     b: Any = value
     chosen = {"=": a == b, "<>": a != b}
