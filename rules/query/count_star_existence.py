@@ -44,6 +44,7 @@ BAD = [
     "SELECT count(*) = 0 FROM orders WHERE status = 'lost'",
 ]
 GOOD = [
+    "SELECT count(*) > 0.0 FROM orders",
     "SELECT u.id FROM users u GROUP BY u.id HAVING (SELECT count(u.id) FROM orders) > 0",
     "SELECT EXISTS (SELECT FROM orders WHERE user_id = 8151)",
     "SELECT count(*) FROM orders WHERE user_id = 8151",
@@ -88,8 +89,8 @@ def check(node: Node, ctx: Context) -> Iterator[Finding]:
         (right, left, FLIPPED[operator(node)]),
     ):
         number = constant(other) if unwrap(other)[0] == "A_Const" else ...
-        if number in (0, 1) and not isinstance(number, bool) and (name, number) in _MEANS:
-            yield from _compared(side, {"A_Expr": node}, _MEANS[name, int(str(number))], ctx)
+        if type(number) is int and (name, number) in _MEANS:
+            yield from _compared(side, {"A_Expr": node}, _MEANS[name, number], ctx)
 
 
 def _compared(side: Node, wrapped: Node, exists: bool, ctx: Context) -> Iterator[Finding]:

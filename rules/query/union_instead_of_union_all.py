@@ -83,7 +83,7 @@ def check(select: Node, ctx: Context) -> Iterator[Finding]:
     if not all(reasons):
         return
     places = [_keyword(u, ctx) for u in unions]
-    known = [p for p in places if p]
+    known = sorted(p for p in places if p)
     if len(known) < len(places):
         return
     yield ctx.finding(
