@@ -86,7 +86,7 @@ def check(contexts: Sequence[Context], ctx: Context) -> Iterator[Finding]:
         writes = ";\n".join(c.statement.text for c in run)
         yield first.finding(
             None,
-            f"{count} transactions in a row hold one {_VERBS[kind]} {table} each: every one of "
+            f"{count:,} transactions in a row hold one {_VERBS[kind]} {table} each: every one of "
             "them waits for its own flush of the WAL",
             fixes=(
                 Fix(

@@ -105,7 +105,7 @@ def check(contexts: Sequence[Context], ctx: Context) -> Iterator[Finding]:
         found = _rewrite(group, comparison, key)
         yield first.finding(
             {"A_Expr": comparison},
-            f"the same query runs {count} times in a row, once for each {key}: one query for a "
+            f"the same query runs {count:,} times in a row, once for each {key}: one query for a "
             "list of keys gets all of them in one round trip",
             fixes=()
             if found is None

@@ -82,12 +82,12 @@ def check(contexts: Sequence[Context], ctx: Context) -> Iterator[Finding]:
         keys = ", ".join(writes.keys)
         yield first.finding(
             None,
-            f"{count} DELETEs from {table_name(writes.item)} in a row, one for each {keys}: "
+            f"{count:,} DELETEs from {table_name(writes.item)} in a row, one for each {keys}: "
             f"{toll(first)}",
             severity=severity(writes.contexts),
             fixes=(
                 Fix(
-                    f"one statement for all {count}{together(first)}",
+                    f"one statement for all {count:,}{together(first)}",
                     ";\n".join(batched),
                     "advice",
                 ),

@@ -110,11 +110,11 @@ def check(contexts: Sequence[Context], ctx: Context) -> Iterator[Finding]:
         batched = list(_batched(members))
         yield first.finding(
             None,
-            f"{count} single-row INSERTs into {table} in a row: {toll(first)}",
+            f"{count:,} single-row INSERTs into {table} in a row: {toll(first)}",
             severity=severity(members),
             fixes=(
                 Fix(
-                    f"one statement with {count} rows{together(first)}"
+                    f"one statement with {count:,} rows{together(first)}"
                     if len(batched) == 1
                     else f"{ROWS_PER_STATEMENT:,} rows a statement{together(first)}",
                     ";\n".join(batched),

@@ -107,13 +107,13 @@ def check(contexts: Sequence[Context], ctx: Context) -> Iterator[Finding]:
         table, keys = table_name(writes.item), ", ".join(writes.keys)
         yield first.finding(
             None,
-            f"{count} UPDATEs of {table} in a row, one for each {keys}: {toll(first)}",
+            f"{count:,} UPDATEs of {table} in a row, one for each {keys}: {toll(first)}",
             severity=severity(writes.contexts),
             fixes=()
             if batched is None
             else (
                 Fix(
-                    f"one statement for {count} rows{together(first)}",
+                    f"one statement for {count:,} rows{together(first)}",
                     ";\n".join(batched),
                     "advice",
                 ),

@@ -315,11 +315,13 @@ def joined(writes: KeyedWrites, keyword: str) -> list[str] | None:
         edits.append(Edit(*span, text))
     place = first.spans.tokens[where][0]
     listed = ", ".join(map(identifier, columns))
-    if not first.statement.sql[:place].rstrip(" \t").endswith("\n"):
-        keyword = f"\n{keyword}"
+    before = first.statement.sql[:place].rstrip(" \t")
+    begin = place
+    if not before.endswith("\n"):
+        begin, keyword = len(before), f"\n{keyword}"
     return [
         first.edit(
-            Edit(place, place, f"{keyword} (VALUES\n{rows}) AS {alias} ({listed})\n"), *edits
+            Edit(begin, place, f"{keyword} (VALUES\n{rows}) AS {alias} ({listed})\n"), *edits
         )
         for rows in _values(writes, casts)
     ]
