@@ -72,25 +72,40 @@ class Sandbox:
         """Run DDL files (and the rows inside them), statement by statement; report each failure."""
         loaded = Loaded()
         files, loaded.problems = expand(paths)
-        with self.connect() as owner, self.cluster.connect(self.name) as admin:
-            owner.execute("SET client_min_messages = error")
-            owner.execute("SET check_function_bodies = off")
-            for path in files:
-                say(f"loading schema {path}")
-                data = load(path)
-                if isinstance(data, InputProblem):
-                    loaded.problems.append(data)
-                    continue
-                source = read_source(path, data)
-                loaded.problems += statements(source)[1]
-                for item in script(source):
-                    self._run(item, source, owner, admin, loaded)
+        sources = []
+        for path in files:
+            data = load(path)
+            if isinstance(data, InputProblem):
+                loaded.problems.append(data)
+            else:
+                sources.append(read_source(path, data))
+        self.load_ddl(sources, say, loaded)
         if loaded.skipped:
             loaded.notes.append(
                 f"{loaded.skipped} schema statements about ownership, roles, privileges and "
                 "comments were left out"
             )
         return loaded
+
+    def load_ddl(
+        self,
+        sources: Iterable[Source],
+        say: Callable[[str], None],
+        loaded: Loaded,
+        *,
+        rows: bool = True,
+    ) -> None:
+        """Run DDL, statement by statement; without ``rows`` not the INSERT and COPY among it."""
+        with self.connect() as owner, self.cluster.connect(self.name) as admin:
+            owner.execute("SET client_min_messages = error")
+            owner.execute("SET check_function_bodies = off")
+            for source in sources:
+                say(f"loading schema {source.path}")
+                loaded.problems += statements(source)[1]
+                for item in script(source):
+                    kind = item.kind if isinstance(item, Statement) else "CopyStmt"
+                    if rows or kind not in ("InsertStmt", "CopyStmt"):
+                        self._run(item, source, owner, admin, loaded)
 
     def load_rows(self, tables: Iterable[TableRows], say: Callable[[str], None]) -> Loaded:
         """COPY rows into tables, constraint triggers off, and bring their sequences forward."""
