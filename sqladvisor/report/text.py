@@ -182,6 +182,9 @@ def _fix(fix: Fix, statement: str, paint: Painter) -> list[str]:
     else:
         if sql and not sql[-1].endswith(";"):
             sql[-1] += ";"
+        if len(sql) > MAX_FIX_LINES:
+            left = len(sql) - MAX_FIX_LINES
+            sql = [*sql[:MAX_FIX_LINES], f"… {left:,} more lines: --format json has them"]
         lines += [f"    {line}" for line in sql]
     return lines
 
