@@ -19,6 +19,7 @@ from sqladvisor.context import Context
 from sqladvisor.finding import Edit, Finding, Fix
 from sqladvisor.rule import rule
 from sqladvisor.sql.clauses import and_where, clauses
+from sqladvisor.sql.comparisons import comparison, conditions
 from sqladvisor.sql.links import unlinked
 from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.resolve import FromItem, Scope
@@ -46,6 +47,7 @@ BAD = [
     "INSERT INTO crm.notes SELECT u.id, n.body FROM users u, crm.notes n WHERE n.body LIKE 'a%'",
     "SELECT name FROM users u WHERE EXISTS (SELECT 1 FROM orders o, order_items i WHERE o.user_id = u.id)",
     "SELECT u.id FROM users u CROSS JOIN orders o",
+    "SELECT a.id, b.id FROM orders a, orders b WHERE a.user_id = 5 AND b.user_id = 6",
 ]
 GOOD = [
     "SELECT u.name, o.total FROM users u, orders o WHERE u.id = o.user_id",
@@ -104,7 +106,9 @@ def check(select: Node, ctx: Context) -> Iterator[Finding]:
             _place(other),
             f"no condition links {other.alias} to {one.alias}: every row of {_name(one)} is paired "
             f"with every row of {_name(other)}{sizes}",
-            severity="info" if written or small else "warning",
+            severity="info"
+            if written or small or _perhaps_one(one, other, select, scope, ctx)
+            else "warning",
             fixes=_fixes(link, other, select, scope, ctx) if link else (),
             figures={} if product is None else {"product_rows": product},
             notes=() if product is not None else ("neither is known to have one row only",),
@@ -118,6 +122,18 @@ def _pair(first: list[FromItem], group: list[FromItem]) -> tuple[FromItem, FromI
             if _key(one, other) or _key(other, one):
                 return one, other
     return first[0], group[0]
+
+
+def _perhaps_one(one: FromItem, other: FromItem, select: Node, scope: Scope, ctx: Context) -> bool:
+    """Whether equalities choose few rows: of both items, or of one whose keys are not known."""
+    chosen = set()
+    for part in conditions(select, scope):
+        c = comparison(part)
+        binding = ctx.binding(c.side) if c and c.operator == "=" else None
+        if binding is not None:
+            chosen.add(id(binding.item))
+    unknown = any(i.kind == "table" and not i.relation and id(i) in chosen for i in (one, other))
+    return unknown or {id(one), id(other)} <= chosen
 
 
 def _name(item: FromItem) -> str:

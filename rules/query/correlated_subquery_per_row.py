@@ -23,7 +23,7 @@ from sqladvisor.rule import rule
 from sqladvisor.sql.aggregates import aggregates, aggregates_all, value_of_none
 from sqladvisor.sql.clauses import clauses
 from sqladvisor.sql.column_names import output_name
-from sqladvisor.sql.comparisons import comparison, conditions, narrowing
+from sqladvisor.sql.comparisons import FLIPPED, comparison, conditions, narrowing
 from sqladvisor.sql.datatypes import INTEGERS, STRINGS
 from sqladvisor.sql.expressions import create_index
 from sqladvisor.sql.links import is_few
@@ -69,6 +69,7 @@ GOOD = [
     "SELECT count(*), (SELECT max(o.total) FROM orders o WHERE o.user_id = max(u.id)) FROM users u",
     "SELECT o.id, (SELECT u.name FROM users u WHERE u.id = o.user_id) FROM orders o WHERE o.user_id = 5",
     "SELECT o.id, (SELECT u.name FROM users u WHERE u.id = o.user_id) FROM orders o ORDER BY o.id LIMIT $1",
+    "SELECT u.id FROM users u WHERE (SELECT count(*) FROM orders o WHERE o.user_id = u.id) > 0",
     "UPDATE orders o SET total = (SELECT sum(p.\"Betrag\") FROM payments p WHERE p.order_id = o.id) WHERE o.id = $1",
 ]  # fmt: skip
 
@@ -97,7 +98,7 @@ def check(sublink: Node, ctx: Context) -> Iterator[Finding]:
     if sublink.get("subLinkType") not in ("EXPR_SUBLINK", "ARRAY_SUBLINK"):
         return
     found = _correlated(sublink, ctx)
-    if found is None or _few(found, ctx):
+    if found is None or _few(found, ctx) or _asks_existence(found, ctx):
         return
     inner = _inner(found, ctx)
     if inner is None or ctx.small(inner) or volatile("SelectStmt", found.query, ctx.catalog):
@@ -106,7 +107,9 @@ def check(sublink: Node, ctx: Context) -> Iterator[Finding]:
     filtered = any(comparison(part) for part in conditions(found.outer, found.outer_scope))
     rewrite = _rewrite(found, inner, ctx)
     driver = found.links[0].item
-    runs = f"the subquery runs once for each row of {driver.name or driver.alias}"
+    several = len(found.outer_scope.items) > 1
+    whose = "the outer query" if several else driver.name or driver.alias
+    runs = f"the subquery runs once for each row of {whose}"
     notes: list[str] = []
     fixes = list(rewrite)
     severity: Severity = "info"
@@ -145,6 +148,20 @@ def _correlated(sublink: Node, ctx: Context) -> _Correlated | None:
     if not links:
         return None
     return _Correlated(sublink, query, ctx.scope(query), outer, outer_scope, links)
+
+
+def _asks_existence(found: _Correlated, ctx: Context) -> bool:
+    """Whether a count is only compared with nothing: EXISTS says that, and becomes a join."""
+    kind, above = ctx.tree.parent(found.sublink)
+    targets = found.query.get("targetList", ())
+    if kind != "A_Expr" or len(targets) != 1:
+        return False
+    left = unwrap(above.get("lexpr", {}))[1] is found.sublink
+    how = operator(above) if left else FLIPPED.get(operator(above), "")
+    bound = constant(above.get("rexpr" if left else "lexpr", {}))
+    call = unwrap(targets[0]["ResTarget"].get("val", {}))[1]
+    existence = (how, bound) in ((">", 0), ("=", 0), ("<>", 0), (">=", 1), ("<", 1))
+    return existence and names(call.get("funcname"))[-1:] == ("count",)
 
 
 def _few(found: _Correlated, ctx: Context) -> bool:
