@@ -7,7 +7,8 @@ Fix: the missing join condition, where exactly one foreign key between the table
 Silent when: the tables are linked by other tables, by USING or NATURAL, by any condition that
     mentions both, or by the same constant or outer row for the same column; a side is one row (a
     unique key, an aggregate, LIMIT 1) or a handful (VALUES, a function); the product is known to be
-    small; CROSS JOIN is written out between a table and distinct or grouped rows.
+    small; CROSS JOIN is written out between a table and distinct or grouped rows. Only info where
+    CROSS JOIN is written out, or equalities choose the rows of both sides.
 Source: PostgreSQL manual, 7.2.1.1 "Joined Tables" and 2.6 "Joins Between Tables".
 """
 

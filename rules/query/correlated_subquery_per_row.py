@@ -7,7 +7,8 @@ Fix: a LEFT JOIN with the subquery, aggregated once and grouped by what links it
     with the table itself where its unique key is looked up; and the index that makes a run cheap.
 Silent when: the outer query has one row or few (a unique key, an aggregate, a small LIMIT before
     which the subquery need not run, a small table); the subquery's table is small; an index serves
-    the subquery and the outer query is filtered; it reads no table, or is volatile.
+    the subquery and the outer query is filtered; it reads no table, or is volatile;
+    a count is only asked whether it is 0 (query/count-star-existence says EXISTS to that).
 Source: PostgreSQL manual, 4.2.11 "Scalar Subqueries"; src/backend/optimizer/plan/subselect.c
     (convert_ANY_sublink_to_join, convert_EXISTS_sublink_to_join, and nothing for EXPR_SUBLINK).
 """
