@@ -52,6 +52,8 @@ class PlanNode:
     depth: int
     path: tuple[int, ...]
     """Child ordinals from the root: identifies the node within its plan."""
+    line: int | None = None
+    """The line of the input that the node stands on, where it was read from a file."""
 
     def walk(self) -> Iterator[PlanNode]:
         """This node and all below it, parents first, in the order EXPLAIN prints them."""
@@ -100,7 +102,10 @@ class PlanNode:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole plan. ``execution_ms`` is None for a plan that was not run."""
+    """A whole plan. ``execution_ms`` is None for a plan that was not run, or run without timing.
+
+    Where EXPLAIN did not print it (SUMMARY OFF), it is the time of the top node.
+    """
 
     root: PlanNode
     planning_ms: float | None = None
@@ -110,6 +115,8 @@ class Plan:
     settings: dict[str, str] = field(default_factory=dict)
     query: str | None = None
     raw: dict[str, Any] = field(default_factory=dict)
+    line: int | None = None
+    """The line of the input that the plan begins on, where it was read from a file."""
 
     @property
     def total_cost(self) -> float:

@@ -1,8 +1,8 @@
 """Reads what EXPLAIN printed into a Plan. Nothing here connects or judges.
 
-``read_json`` takes the JSON format. A reader of another format only has to make the same
-dictionary of EXPLAIN's own property names (they are the same in JSON, YAML and XML) and hand it to
-``plan_of``.
+``read_json`` takes the JSON format. The readers of the other formats (read_text.py, read_yaml.py,
+read_xml.py) make the same dictionary of EXPLAIN's own property names and hand it to ``plan_of``;
+read_file.py finds the plans in a file of any kind.
 """
 
 from __future__ import annotations
@@ -20,6 +20,21 @@ _COUNTERS = (
     "Temp Read Blocks",
     "Temp Written Blocks",
 )
+
+# What rules and reports count with: checked once, here.
+_FIGURES = (
+    *_COUNTERS, "Actual Loops", "Actual Rows", "Actual Total Time", "Actual Startup Time",
+    "Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck",
+    "Workers Planned", "Workers Launched", "Heap Fetches", "Exact Heap Blocks", "Lossy Heap Blocks",
+    "Sort Space Used", "Peak Memory Usage", "Hash Batches", "Original Hash Batches",
+    "HashAgg Batches", "Disk Usage", "Cache Hits", "Cache Misses", "Cache Evictions",
+    "Cache Overflows", "WAL Records", "WAL FPI", "WAL Bytes", "I/O Read Time", "I/O Write Time",
+    "Shared I/O Read Time", "Shared I/O Write Time", "Subplans Removed", "Index Searches",
+    "Maximum Storage",
+)  # fmt: skip
+_TEXT_LISTS = ("Output", "Sort Key", "Presorted Key", "Group Key", "Workers")
+_LARGEST = 1e100
+"""More than any figure of a plan: the planner itself counts no more rows (MAXIMUM_ROWCOUNT, costsize.c)."""
 
 
 def read_json(document: Any) -> Plan:
@@ -54,15 +69,27 @@ def plan_of(document: dict[str, Any]) -> Plan:
     query = document.get("Query Text")
     if not isinstance(settings, dict) or not isinstance(triggers, list | tuple):
         raise InputError("not an EXPLAIN plan: Settings or Triggers are malformed")
+    triggers = tuple(t for t in triggers if isinstance(t, dict))
+    for trigger in triggers:
+        _number(trigger, "Time")
+        _number(trigger, "Calls")
+    root = _nodes(_outline(document["Plan"]))
+    execution = _number(document, "Execution Time")
+    if execution is None and root.total_ms is not None:
+        # SUMMARY OFF, or auto_explain's own JSON: the top node's time and that of the constraint
+        # triggers, which fire after it.
+        late = (_number(t, "Time") or 0 for t in triggers if t.get("Constraint Name"))
+        execution = root.total_ms + sum(late)
     return Plan(
-        root=_nodes(_outline(document["Plan"])),
+        root=root,
         planning_ms=_number(document, "Planning Time"),
-        execution_ms=_number(document, "Execution Time"),
-        triggers=tuple(t for t in triggers if isinstance(t, dict)),
+        execution_ms=execution,
+        triggers=triggers,
         jit=jit if isinstance(jit, dict) else None,
         settings={str(k): str(v) for k, v in settings.items()},
         query=query if isinstance(query, str) else None,
         raw=document,
+        line=getattr(document, "line", None),
     )
 
 
@@ -78,8 +105,11 @@ def _outline(root: Any) -> Outline:
         children = raw.get("Plans") or []
         if not isinstance(children, list):
             raise InputError('not an EXPLAIN plan: "Plans" is not a list')
-        for key in ("Actual Loops", "Actual Total Time", "Actual Startup Time", *_COUNTERS):
+        for key in _FIGURES:
             _number(raw, key)
+        for key in _TEXT_LISTS:
+            if not isinstance(raw.get(key, []), list):
+                raise InputError(f'not an EXPLAIN plan: "{key}" is not a list')
         stack.extend((child, len(raws)) for child in reversed(children))
         raws.append(raw)
         parents.append(parent)
@@ -112,12 +142,12 @@ def _nodes(outline: Outline) -> PlanNode:
             node_type=raw["Node Type"],
             children=tuple(nodes.pop(c) for c in outline.children[i]),
             raw={k: v for k, v in raw.items() if k != "Plans"},
-            parent_relationship=raw.get("Parent Relationship"),
-            subplan_name=raw.get("Subplan Name"),
-            relation=raw.get("Relation Name"),
-            schema=raw.get("Schema"),
-            alias=raw.get("Alias"),
-            index=raw.get("Index Name"),
+            parent_relationship=_text(raw, "Parent Relationship"),
+            subplan_name=_text(raw, "Subplan Name"),
+            relation=_text(raw, "Relation Name"),
+            schema=_text(raw, "Schema"),
+            alias=_text(raw, "Alias"),
+            index=_text(raw, "Index Name"),
             startup_cost=_number(raw, "Startup Cost") or 0.0,
             total_cost=_number(raw, "Total Cost") or 0.0,
             plan_rows=_number(raw, "Plan Rows") or 0.0,
@@ -139,6 +169,7 @@ def _nodes(outline: Outline) -> PlanNode:
             self_temp_written=own_written,
             depth=outline.depth[i],
             path=paths[i],
+            line=getattr(raw, "line", None),
         )
     return nodes[0]
 
@@ -149,4 +180,13 @@ def _number(raw: dict[str, Any], key: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f'not an EXPLAIN plan: "{key}" is not a number')
+    if not -_LARGEST <= value <= _LARGEST:
+        raise InputError(f'not an EXPLAIN plan: "{key}" is out of range')
     return float(value)
+
+
+def _text(raw: dict[str, Any], key: str) -> str | None:
+    value = raw.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise InputError(f'not an EXPLAIN plan: "{key}" is not a text')

@@ -280,9 +280,9 @@ def test_timing_off_leaves_rows_and_no_times() -> None:
     assert plan.self_share(plan.root) == 0
 
 
-def test_auto_explain_has_the_query_and_no_execution_time() -> None:
+def test_auto_explain_has_the_query_and_the_top_node_s_time() -> None:
     plan = read_json({"Query Text": "SELECT 1", "Plan": node(total=4.0)})
-    assert (plan.query, plan.execution_ms) == ("SELECT 1", None)
+    assert (plan.query, plan.execution_ms) == ("SELECT 1", 4.0)
     assert plan.self_share(plan.root) == 1
 
 
