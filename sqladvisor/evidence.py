@@ -247,7 +247,7 @@ def _rewritten(findings: Sequence[Finding], planned: Sequence[Planned]) -> Itera
                 context = Context(moved, item.context.catalog)
                 sql = moved.sql if item.sql == original.sql else with_values(context)
                 if sql is not None:
-                    yield Question(context, sql, False, item.context.fingerprint)
+                    yield Question(context, sql, item.generic, item.context.fingerprint)
             break
 
 

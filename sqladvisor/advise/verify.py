@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from sqladvisor.advise.rewrites import Tried, substituted, try_rewrite
 from sqladvisor.advise.select import IndexAdvice, Use
 from sqladvisor.errors import ServerError
 from sqladvisor.finding import Evidence, Finding, Fix
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.explain import explain
-from sqladvisor.server.measure import Timing, contents, time_script, time_statement
+from sqladvisor.server.measure import Timing, time_script, time_statement
 from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.source import read_source, statements
 
@@ -174,7 +175,7 @@ def verify_findings(
         if finding.experiment is not None and target.can_build:
             checked = _experiment(target, finding)
         elif item is not None and not finding.rule.startswith("index/"):
-            checked = _prove_fixes(target, finding, item)
+            checked = _prove_fixes(target, finding, item, say)
         if checked is not None:
             result.append(checked)
     return result
@@ -214,76 +215,38 @@ def _experiment(target: Target, finding: Finding) -> Finding | None:
     return replace(finding, evidence=Evidence("measured", figures, (*finding.evidence.notes, note)))
 
 
-def _prove_fixes(target: Target, finding: Finding, item: Planned) -> Finding | None:
+def _prove_fixes(target: Target, finding: Finding, item: Planned, say: Say) -> Finding | None:
     fixes: list[Fix] = []
+    refuted: dict[str, str] = {}
     level = finding.evidence.level
     for fix in finding.fixes:
-        if fix.kind == "rewrite":
-            proven = _prove_rewrite(target, fix, item)
+        if fix.kind == "rewrite" and finding.experiment is None:
+            tried = try_rewrite(target, fix, item, say)
+            proven = tried.fix
+            if tried.fix is None:
+                refuted[f"refuted_{len(refuted) + 1}"] = _refutation(fix, tried)
         elif fix.kind == "ddl" and target.can_build and _INDEX.search(fix.sql):
             # An index that the statement cannot use as it is may serve its rewrite.
-            rewritten = [_substituted(f.sql, item) for f in fixes if f.proof.get("same_rows")]
+            rewritten = [substituted(f.sql, item) for f in fixes if f.proof.get("same_rows")]
             tries = (_prove_index(target, fix, item, sql) for sql in (item.sql, *rewritten) if sql)
             proven = next((tried for tried in tries if tried is not None), None)
         else:
             proven = fix
         if proven is not None:
             fixes.append(proven)
-            if "time_after_ms" in proven.proof or proven.proof.get("same_rows"):
+            if "time_after_ms" in proven.proof or "rows" in proven.proof:
                 level = "measured"
             elif "cost_after" in proven.proof and level == "static":
                 level = "estimated"
-    return replace(finding, fixes=tuple(fixes), evidence=replace(finding.evidence, level=level))
+    figures = {**finding.evidence.figures, **refuted}
+    evidence = replace(finding.evidence, level=level, figures=figures)
+    return replace(finding, fixes=tuple(fixes), evidence=evidence)
 
 
-def _prove_rewrite(target: Target, fix: Fix, item: Planned) -> Fix | None:
-    """The fix with its proof, or None when it does not plan or returns other rows."""
-    rewritten = _substituted(fix.sql, item)
-    if rewritten is None:
-        return fix
-    connection = target.connection
-    try:
-        before = explain(connection, item.sql, generic=item.generic, writes=item.writes)
-        after = explain(connection, rewritten, generic=item.generic, writes=item.writes)
-    except ServerError:
-        return None
-    proof: dict[str, Any] = {}
-    if target.can_build or target.name != "embedded server":
-        proof = {"cost_before": before.total_cost, "cost_after": after.total_cost}
-    if target.may_run and not item.generic and not item.writes:
-        same = _run_both(target, item.sql, rewritten, proof)
-        if same is False and not fix.changes_result:
-            return None
-    return replace(fix, proof=proof)
-
-
-def _run_both(target: Target, sql: str, rewritten: str, proof: dict[str, Any]) -> bool | None:
-    """Run both and compare their rows; adds figures to ``proof``. None when one cannot be run."""
-    connection = target.connection
-    try:
-        with connection.transaction():
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            first = contents(connection, sql)
-            second = contents(connection, rewritten)
-        times = time_statement(connection, sql), time_statement(connection, rewritten)
-    except ServerError as error:
-        proof["note"] = f"not run: {error}"
-        return None
-    except psycopg.Error as error:
-        proof["note"] = f"not run: {one_line(error)}"
-        return None
-    same = first == second
-    if same:
-        proof |= {"same_rows": True, "rows": first.rows}
-    else:
-        proof["note"] = (
-            f"returns {second.rows:,} rows instead of {first.rows:,}"
-            if (first.rows != second.rows)
-            else f"returns {second.rows:,} rows with other values"
-        )
-    proof |= {"time_before_ms": times[0].median_ms, "time_after_ms": times[1].median_ms}
-    proof |= {"buffers_before": times[0].buffers, "buffers_after": times[1].buffers}
-    return same
+def _refutation(fix: Fix, tried: Tried) -> str:
+    """For --verbose and JSON: the rewrite not offered, and the rows on which it is wrong."""
+    rows = "; ".join(tried.rows)
+    return f"{fix.description}: {tried.reason}" + (f" with {rows}" if rows else "")
 
 
 def _prove_index(target: Target, fix: Fix, item: Planned, sql: str) -> Fix | None:
@@ -343,18 +306,3 @@ def _index_names(connection: psycopg.Connection) -> set[tuple[str, str, str]]:
         "WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema')"
     ).fetchall()
     return {(str(a), str(b), str(c)) for a, b, c in rows}
-
-
-def _substituted(rewritten: str, item: Planned) -> str | None:
-    """The rewritten statement with the same parameter values as the planned one."""
-    from sqladvisor.server.parameters import with_values
-
-    if item.sql == item.context.statement.text:
-        return rewritten
-    found, problems = statements(read_source("rewrite", rewritten.encode()))
-    if problems or len(found) != 1:
-        return None
-    from sqladvisor.context import Context
-
-    context = Context(found[0], item.context.catalog)
-    return found[0].sql if item.generic else with_values(context)

@@ -39,7 +39,7 @@ MAX_SHRINKING = 150
 """Runs spent on making a counterexample small."""
 
 # Ways to run the same query: one whose result depends on them does not determine it.
-_OTHER_PLANS = (
+OTHER_PLANS = (
     ("SET LOCAL enable_hashjoin = off", "SET LOCAL enable_hashagg = off"),
     ("SET LOCAL enable_mergejoin = off", "SET LOCAL enable_nestloop = off"),
     ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_sort = off"),
@@ -240,7 +240,7 @@ class _Trial:
         for turned in (database, database.reversed()):
             with self.connection.transaction(force_rollback=True):
                 self.ground.fill(turned, self.used)
-                for settings in ((), *_OTHER_PLANS):
+                for settings in ((), *OTHER_PLANS):
                     with self.connection.transaction(force_rollback=True):
                         for command in settings:
                             self.connection.execute(command.encode())

@@ -191,10 +191,11 @@ def _fix(fix: Fix, statement: str, paint: Painter) -> list[str]:
 
 def _proof(proof: Mapping[str, Any], paint: Painter) -> str:
     parts = []
-    if proof.get("same_rows"):
-        count = proof["rows"]
+    if (count := proof.get("rows")) is not None:
         rows = "no rows" if not count else f"the same {number(count)} rows"
         parts.append(f"ran both: {'the same row' if count == 1 else rows}")
+    if databases := proof.get("databases"):
+        parts.append(f"proven on {number(databases)} generated databases")
     gain = _gain(proof, paint)
     if gain:
         parts.append(gain)

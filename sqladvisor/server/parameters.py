@@ -6,6 +6,8 @@ parameter there is no value: then only the generic plan can be had, and nothing 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqladvisor.context import Context
 from sqladvisor.sql.quote import literal
 from sqladvisor.sql.statement import Node
@@ -25,12 +27,21 @@ def with_values(ctx: Context) -> str | None:
 
     None when a parameter is compared with nothing whose statistics are known.
     """
-    numbers = {int(p.get("number", 0)) for p in ctx.tree.of("ParamRef")}
-    if not numbers:
+    if not has_parameters(ctx):
         return ctx.statement.sql
+    values = parameter_values(ctx)
+    return None if values is None else bind(ctx, values)
+
+
+def parameter_values(ctx: Context) -> dict[int, str] | None:
+    """A literal for each parameter's number; None when one of them cannot be given a value."""
     values = _values(ctx)
-    if numbers - values.keys():
-        return None
+    numbers = {int(p.get("number", 0)) for p in ctx.tree.of("ParamRef")}
+    return None if numbers - values.keys() else values
+
+
+def bind(ctx: Context, values: Mapping[int, str]) -> str:
+    """The statement's SQL with literals in the places of its parameters."""
     sql = ctx.statement.sql
     for start, end, name in reversed(ctx.spans.tokens):
         if name == "PARAM":

@@ -68,8 +68,13 @@ class Sandbox:
         """A session as the owner, in autocommit."""
         return self.cluster.connect(self.name, user=ROLE)
 
-    def load_schema(self, paths: Sequence[str], say: Callable[[str], None]) -> Loaded:
-        """Run DDL files (and the rows inside them), statement by statement; report each failure."""
+    def load_schema(
+        self, paths: Sequence[str], say: Callable[[str], None], *, rows: bool = True
+    ) -> Loaded:
+        """Run DDL files, statement by statement; report each failure.
+
+        ``rows`` False leaves the rows inside them out.
+        """
         loaded = Loaded()
         files, loaded.problems = expand(paths)
         sources = []
@@ -79,7 +84,7 @@ class Sandbox:
                 loaded.problems.append(data)
             else:
                 sources.append(read_source(path, data))
-        self.load_ddl(sources, say, loaded)
+        self.load_ddl(sources, say, loaded, rows=rows)
         if loaded.skipped:
             loaded.notes.append(
                 f"{loaded.skipped} schema statements about ownership, roles, privileges and "

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -20,13 +21,15 @@ from sqladvisor.finding import InputProblem
 from sqladvisor.server.binaries import Binaries, find_binaries
 from sqladvisor.server.connect import connect_target, one_line, redact_dsn, resolve_dsn
 from sqladvisor.server.embedded import Cluster, plain_environment
-from sqladvisor.server.sandbox import Sandbox, TableRows
+from sqladvisor.server.sandbox import Loaded, Sandbox, TableRows
 from sqladvisor.server.shadow import build_shadow, dump_schema, unreadable
 from sqladvisor.server.statistics import assume_rows, read_statistics
 from sqladvisor.server.whatif import ShadowWhatIf, WhatIf
+from sqladvisor.sql.source import read_source
 
 if TYPE_CHECKING:
     from sqladvisor.auditor import Options
+    from sqladvisor.prove.ground import Ground
 
 Say = Callable[[str], None]
 
@@ -49,13 +52,32 @@ class Target:
     """What every planner figure rests on, said beside it (assumed row counts)."""
     admin: Callable[[], psycopg.Connection] | None = None
     """A superuser session of the sandbox, None on a live server."""
+    make_ground: Callable[[Say], psycopg.Connection] | None = None
+    """Opens a session on an empty database of our own with the target's schema."""
     _whatif: WhatIf | None = None
+    _ground: Ground | None = None
+    _no_ground: str = ""
 
     def whatif(self, say: Say) -> WhatIf:
         """The what-if planner, built at its first use. Raises ServerError."""
         if self._whatif is None:
             self._whatif = self.make_whatif(say)
         return self._whatif
+
+    def ground(self, say: Say) -> Ground:
+        """Where rewrites are tried on generated rows, made at its first use. Raises ServerError."""
+        from sqladvisor.prove.ground import Ground
+
+        if self._ground is None:
+            if self._no_ground or self.make_ground is None:
+                raise ServerError(self._no_ground or "no database of our own to generate rows in")
+            try:
+                self._ground = Ground(self.make_ground(say))
+            except (ServerError, psycopg.Error) as error:
+                cause = one_line(error) if isinstance(error, psycopg.Error) else str(error)
+                self._no_ground = f"no database to generate rows in: {cause}"
+                raise ServerError(self._no_ground) from error
+        return self._ground
 
 
 @contextmanager
@@ -111,6 +133,12 @@ def _sandbox_target(
         target.notes.extend(shadow.left_out)
         return stack.enter_context(closing(ShadowWhatIf(shadow)))
 
+    def make_ground(say: Say) -> psycopg.Connection:
+        say("making a database to try rewrites in")
+        empty = Sandbox(cluster, "proving")
+        empty.load_schema(options.schema, say, rows=False)
+        return stack.enter_context(empty.connect())
+
     target = Target(
         name="embedded server",
         description=description,
@@ -123,6 +151,7 @@ def _sandbox_target(
         notes=[n for loaded in loads for n in loaded.notes],
         assumptions=assumptions,
         admin=lambda: cluster.connect(sandbox.name),
+        make_ground=make_ground,
     )
     return target
 
@@ -140,11 +169,29 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
             catalog = read_catalog(connection)
             info = connection.info
 
-            def make_whatif(say: Say) -> WhatIf:
-                say("building the shadow planner")
+            @cache
+            def own() -> tuple[Cluster, str]:
+                """A cluster of our own, and the DDL of the user's database."""
                 binaries = find_binaries(options.postgres_bin)
                 cluster = stack.enter_context(Cluster(binaries, progress=say))
-                schema = dump_schema(binaries, dsn, os.environ, unreadable(connection))
+                return cluster, dump_schema(binaries, dsn, os.environ, unreadable(connection))
+
+            def make_ground(say: Say) -> psycopg.Connection:
+                say("making a database to try rewrites in")
+                cluster, schema = own()
+                empty = Sandbox(cluster, "proving")
+                empty.load_ddl([read_source("schema", schema.encode())], say, Loaded(), rows=False)
+                session = stack.enter_context(empty.connect())
+                for name in ("search_path", "TimeZone", "DateStyle", "IntervalStyle"):
+                    session.execute(
+                        "SELECT set_config(%s, %s, false)",
+                        [name, _setting(connection, name)],
+                    )
+                return session
+
+            def make_whatif(say: Say) -> WhatIf:
+                say("building the shadow planner")
+                cluster, schema = own()
                 statistics = read_statistics(connection)
                 shadow = build_shadow(cluster, "shadow", schema, statistics)
                 target.notes.extend([*shadow.left_out, *statistics.missing])
@@ -164,10 +211,16 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
                 can_build=False,
                 may_run=options.analyze,
                 make_whatif=make_whatif,
+                make_ground=make_ground,
             )
             yield target
         except psycopg.Error as error:
             raise ServerError(f"{redact_dsn(dsn)}: {one_line(error)}") from error
+
+
+def _setting(connection: psycopg.Connection, name: str) -> str:
+    row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
+    return str(row[0]) if row else ""
 
 
 def _version(number: int) -> str:
