@@ -20,6 +20,7 @@ from sqladvisor.catalog.model import (
     Index,
     Relation,
     RelationKind,
+    Writes,
 )
 
 if TYPE_CHECKING:
@@ -43,9 +44,14 @@ _USER_SCHEMAS = r"""
 """
 
 # The locale's column was called daticulocale in 15 and 16, datlocale since 17; before 15 there was
-# no provider but libc: to_jsonb reads whatever is there.
+# no provider but libc: to_jsonb reads whatever is there. Counters never reset began with the
+# database: the server's start, which they survive, is then the latest that they can have begun.
 DATABASE = """
 SELECT current_setting('server_version_num')::int, current_schemas(false)::text[],
+       extract(epoch FROM now() - coalesce(
+           pg_catalog.pg_stat_get_db_stat_reset_time(d.oid),
+           pg_catalog.pg_postmaster_start_time()))::float8 / 86400,
+       pg_catalog.pg_is_in_recovery(),
        d.datcollate::text,
        coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),
        coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')
@@ -56,7 +62,11 @@ RELATIONS = f"""
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence = 't',
        c.reltuples, c.relpages,
        CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid, true) END,
-       p.partattrs::text
+       p.partattrs::text, c.relispartition, c.relallvisible,
+       ARRAY[pg_catalog.pg_stat_get_tuples_inserted(c.oid),
+             pg_catalog.pg_stat_get_tuples_updated(c.oid),
+             pg_catalog.pg_stat_get_tuples_hot_updated(c.oid),
+             pg_catalog.pg_stat_get_tuples_deleted(c.oid)]
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
@@ -100,7 +110,12 @@ SELECT i.indrelid::int8, x.relname::text, i.indkey::text, i.indclass::text,
        EXISTS (SELECT FROM pg_catalog.pg_constraint o
                WHERE o.conindid = i.indexrelid AND o.conrelid = i.indrelid
                  AND o.contype IN ('p', 'u', 'x')),
-       x.relpages * pg_catalog.current_setting('block_size')::int8
+       x.relpages * pg_catalog.current_setting('block_size')::int8,
+       pg_catalog.pg_stat_get_numscans(x.oid), i.indisreplident, x.relispartition,
+       EXISTS (SELECT FROM pg_catalog.pg_constraint o
+               WHERE o.conindid = i.indexrelid AND o.contype = 'f'),
+       NOT i.indisvalid AND i.indrelid = ANY (ARRAY(
+           SELECT b.relid FROM pg_catalog.pg_stat_progress_create_index b))
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
 JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
@@ -158,7 +173,7 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
     adds pg_catalog and information_schema. Raises what psycopg raises.
     """
     read = _Reader(connection, include_system)
-    version, path, *locale = read(DATABASE)[0]
+    version, path, counted_days, standby, *locale = read(DATABASE)[0]
     relation_rows = read(RELATIONS)
     named: dict[int, tuple[str, str]] = {r[0]: (r[1], r[2]) for r in relation_rows}
     constraint_rows = read(CONSTRAINTS)
@@ -169,7 +184,9 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
     indexes = _indexes(read(INDEXES), numbers, dict(read(OPERATOR_CLASSES)))
     references, checks = _constraints(constraint_rows, named, numbers)
     relations = {}
-    for oid, schema, name, kind, temporary, tuples, pages, definition, key in relation_rows:
+    for (
+        oid, schema, name, kind, temporary, tuples, pages, definition, key, partition, visible, writes,
+    ) in relation_rows:  # fmt: skip
         rows = _rows(kind, tuples, pages, version)
         relations[schema, name] = Relation(
             schema,
@@ -184,6 +201,9 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
             pages if rows is not None and kind != "p" else None,
             definition.strip().removesuffix(";") if definition else None,
             temporary,
+            partition,
+            visible if rows is not None and kind in "rm" else None,
+            Writes(*writes) if kind in "rm" else None,
         )
     return Catalog(
         relations,
@@ -196,6 +216,8 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
         version,
         "server",
         _is_c(*locale),
+        counted_days,
+        standby,
     )
 
 
@@ -306,9 +328,10 @@ def _indexes(
     indexes: dict[int, list[Index]] = defaultdict(list)
     for (
         oid, name, keys, classes, key_count, unique, primary, valid, method,
-        predicate, expressions, definition, constraint, size,
+        predicate, expressions, definition, constraint, size, *state,
     ) in rows:  # fmt: skip
         columns = [numbers[oid].get(n) for n in _ints(keys)]
+        scans, replica_identity, attached, referenced, building = state
         indexes[oid].append(
             Index(
                 name,
@@ -324,6 +347,11 @@ def _indexes(
                 definition,
                 constraint,
                 size or None,
+                scans,
+                replica_identity,
+                attached,
+                building,
+                referenced,
             )
         )
     return indexes

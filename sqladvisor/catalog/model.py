@@ -70,6 +70,37 @@ class Index:
     definition: str = ""
     constraint: bool = False
     size_bytes: int | None = None
+    scans: int | None = None
+    """How often it was scanned since the counters began (``Catalog.counted_days``)."""
+    replica_identity: bool = False
+    attached: bool = False
+    """Part of an index of the partitioned table: cannot be dropped by itself."""
+    building: bool = False
+    """CREATE INDEX or REINDEX works on it now: invalid until that ends."""
+    referenced: bool = False
+    """A foreign key of some table rests on its uniqueness."""
+
+    @property
+    def removable(self) -> bool:
+        """Whether DROP INDEX is allowed and takes away no constraint or replica identity."""
+        return not (
+            self.constraint
+            or self.primary
+            or self.replica_identity
+            or self.attached
+            or self.referenced
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """Rows written to a table since the counters began (pg_stat_all_tables)."""
+
+    inserted: int
+    updated: int
+    hot_updated: int
+    """Of those updated: without an entry in any index (heap-only tuples)."""
+    deleted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +133,11 @@ class Relation:
     definition: str | None = None
     """The query of a view or materialized view, as text."""
     temporary: bool = False
+    partition: bool = False
+    """Whether it is a partition of another table."""
+    all_visible: int | None = None
+    """Of ``pages``: those whose rows every transaction sees (pg_class.relallvisible)."""
+    writes: Writes | None = None
 
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name == name), None)
@@ -151,6 +187,10 @@ class Catalog:
     source: Literal["ddl", "server"] = "ddl"
     collation_is_c: bool = False
     """Whether the database's default collation is C/POSIX (or C.UTF-8 of the builtin provider)."""
+    counted_days: float | None = None
+    """Days that the counters of scans and writes cover at least, None without a server."""
+    standby: bool = False
+    """Whether the server is a standby: its counters are of its own queries only."""
 
     def find(self, name: str, schema: str | None = None) -> Relation | None:
         """The relation a name means: exact schema, or the first hit along the search path."""
