@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from sqladvisor.advise.relate import relate
 from sqladvisor.advise.select import IndexAdvice, Question, advise
 from sqladvisor.advise.verify import verify_findings, verify_indexes
@@ -22,6 +24,7 @@ from sqladvisor.context import Context
 from sqladvisor.engine import Engine
 from sqladvisor.errors import ServerError
 from sqladvisor.finding import Evidence, Finding, InputProblem
+from sqladvisor.server.connect import one_line
 from sqladvisor.server.explain import ExplainError, ExplainTimeout, explain, explainable
 from sqladvisor.server.parameters import has_parameters, with_values
 from sqladvisor.server.target import Target, open_live, open_sandbox
@@ -37,6 +40,7 @@ _WOULD_FAIL = frozenset(
     ("42P01", "42703", "42883", "42804", "42P10", "42803", "42702", "42P09", "42725", "22P02",
      "22007", "42P18", "42846", "21000", "42601", "42P02", "42P20")
 )  # fmt: skip
+LOST = "the connection to the server was lost: evidence is missing from here on"
 _UNDEFINED_TABLE = "42P01"
 _TELLS_WHY = frozenset(
     ("query/unknown-column", "query/implicit-cast-on-column", "query/join-on-different-types")
@@ -80,8 +84,11 @@ def audit_with_server(
         run_static(engine, audited)
         try:
             _prove(target, engine, audited, options, say)
-        except ServerError as error:
-            audited.problems.append(InputProblem(target.name, str(error)))
+        except (ServerError, psycopg.Error) as error:
+            audited.problems.append(InputProblem(target.name, one_line(error)))
+        else:
+            if target.connection.closed:
+                audited.problems.append(InputProblem(target.name, LOST))
         audited.notes += target.notes
     say("")
 
@@ -129,6 +136,7 @@ def _plan_all(
 ) -> list[Planned]:
     created = _created_here(audited.contexts)
     planned = []
+    written = 0
     seen: Counter[str] = Counter()
     for number, context in enumerate(audited.contexts, 1):
         statement = context.statement
@@ -153,8 +161,15 @@ def _plan_all(
                 audited.findings.append(finding)
             continue
         seen[context.fingerprint] += 1
+        written += run and item.writes
         planned.append(item)
         audited.findings += engine.check_plan(context)
+    if written and target.admin is None:
+        target.notes.append(
+            f"{written} writing statement{'s were' if written > 1 else ' was'} run and rolled back "
+            "(--allow-writes); rollback does not undo sequence values, dead rows left until VACUUM, "
+            "and what functions did outside the database"
+        )
     return planned
 
 
@@ -173,14 +188,17 @@ def _explain(target: Target, item: Planned, options: Options, run: bool) -> Plan
             allow_writes=options.allow_writes,
             writes=item.writes,
         )
-    except ExplainTimeout:
-        if not run:
+    except ExplainError as error:
+        if not run or error.sqlstate in _WOULD_FAIL:
             raise
+        plan = explain(connection, item.sql, generic=item.generic, writes=item.writes)
+        stopped = isinstance(error, ExplainTimeout) and "statement timeout" in str(error)
+        why = f"stopped after {options.timeout_ms / 1000:g} s (--timeout)" if stopped else error
         target.notes.append(
-            f"{item.context.statement.path}:{item.context.statement.line}: stopped after "
-            f"{options.timeout_ms / 1000:g} s (--timeout); its plan is shown without measurements"
+            f"{item.context.statement.path}:{item.context.statement.line}: {why}; its plan is shown "
+            "without measurements"
         )
-        return explain(connection, item.sql, generic=item.generic, writes=item.writes)
+        return plan
 
 
 def _created_here(contexts: Sequence[Context]) -> frozenset[str]:

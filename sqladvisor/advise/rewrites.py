@@ -18,7 +18,7 @@ from sqladvisor.prove.parameters import same_numbers, same_places
 from sqladvisor.prove.prover import OTHER_PLANS, prove
 from sqladvisor.prove.results import Given, difference, order_of, run
 from sqladvisor.server.connect import one_line
-from sqladvisor.server.explain import explain
+from sqladvisor.server.explain import ExplainError, explain
 from sqladvisor.server.measure import contents, time_statement
 from sqladvisor.server.parameters import bind, parameter_values
 from sqladvisor.sql.source import read_source, statements
@@ -59,7 +59,7 @@ def try_rewrite(target: Target, fix: Fix, item: Planned, say: Say, *, timed: boo
     try:
         before = explain(connection, item.sql, generic=item.generic, writes=item.writes)
         after = explain(connection, rewritten, generic=item.generic, writes=item.writes)
-    except ServerError as error:
+    except ExplainError as error:
         return Tried(None, reason=f"it does not plan: {error}")
     proof: dict[str, Any] = {}
     if target.can_build or target.name != "embedded server":
@@ -122,9 +122,11 @@ def _run_both(
             times = time_statement(connection, item.sql), time_statement(connection, rewritten)
             proof |= {"time_before_ms": times[0].median_ms, "time_after_ms": times[1].median_ms}
             proof |= {"buffers_before": times[0].buffers, "buffers_after": times[1].buffers}
-    except ServerError as error:
+    except ExplainError as error:
         proof["note"] = f"not run: {error}"
     except psycopg.Error as error:
+        if connection.closed:
+            raise
         proof["note"] = f"not run: {one_line(error)}"
     return different
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from sqladvisor.advise.candidates import candidates, naive_candidates
 from sqladvisor.advise.wants import wanted
 from sqladvisor.context import Context
-from sqladvisor.errors import ServerError
 from sqladvisor.plan.node import Plan
-from sqladvisor.server.whatif import Handle, HypotheticalIndex, WhatIf
+from sqladvisor.server.whatif import Handle, HypotheticalIndex, WhatIf, WhatIfError
 
 MIN_GAIN = 0.10
 """Share of a statement's planner cost an index must save: below it, estimates are noise."""
@@ -117,7 +116,7 @@ def advise(
         say(f"pricing indexes: statement {number} of {len(questions)}")
         try:
             choice = _choose(question, whatif)
-        except ServerError:
+        except WhatIfError:
             continue  # the statement does not plan on the shadow: its own EXPLAIN reported why
         if choice is not None:
             choices.append(choice)
@@ -294,7 +293,7 @@ def _add(indexes: Sequence[HypotheticalIndex], whatif: WhatIf) -> list[Handle]:
     for index in indexes:
         try:
             handles += whatif.add((index,))
-        except ServerError:
+        except WhatIfError:
             continue  # not indexable (an expression that is not immutable, a type without b-tree)
     return handles
 

@@ -43,6 +43,25 @@ _USER_SCHEMAS = r"""
     AND (%(system)s OR n.nspname NOT IN ('pg_catalog', 'information_schema'))
 """
 
+# Printing an expression or a view waits for whoever holds its table alone, or is queued to.
+_READABLE = f"{_USER_SCHEMAS} AND c.oid <> ALL (%(locked)s::int8[]::oid[])"
+LOCKED = """
+WITH locked AS (
+    SELECT l.relation FROM pg_catalog.pg_locks l
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+      AND l.pid <> pg_catalog.pg_backend_pid()
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+                        WHERE d.datname = pg_catalog.current_database()))
+SELECT c.oid::int8, c.relname::text
+FROM pg_catalog.pg_class c
+WHERE c.oid IN (SELECT relation FROM locked) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+   OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r
+              JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass
+                   AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass
+              WHERE r.ev_class = c.oid AND d.refobjid IN (SELECT relation FROM locked))
+ORDER BY c.relname
+"""
+
 # The locale's column was called daticulocale in 15 and 16, datlocale since 17; before 15 there was
 # no provider but libc: to_jsonb reads whatever is there. Counters never reset began with the
 # database: the server's start, which they survive, is then the latest that they can have begun.
@@ -70,7 +89,7 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpers
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {_USER_SCHEMAS}
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {_READABLE}
 ORDER BY n.nspname, c.relname
 """
 
@@ -87,7 +106,7 @@ JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation AND l.oid <> t.typcollation
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
-  AND {_USER_SCHEMAS}
+  AND {_READABLE}
 ORDER BY a.attrelid, a.attnum
 """
 
@@ -121,7 +140,7 @@ JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
 JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_am m ON m.oid = x.relam
-WHERE {_USER_SCHEMAS}
+WHERE {_READABLE}
 ORDER BY i.indrelid, i.indexrelid
 """
 
@@ -138,7 +157,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE (o.contype IN ('f', 'c') OR (o.contype = 'n' AND NOT o.convalidated))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint p
                   WHERE p.oid = o.conparentid AND p.conrelid = o.conrelid)
-  AND {_USER_SCHEMAS}
+  AND {_READABLE}
 ORDER BY o.conrelid, o.oid
 """
 
@@ -168,11 +187,14 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
     """Read relations, columns, keys, indexes, statistics and functions of the database.
 
     Works with any role's rights: statistics of columns that the role may not read are left out.
+    So are tables that another session has locked against everybody, and views over them
+    (locked_relations), which would have to be waited for.
     ``rows`` is reltuples (None: never vacuumed nor analyzed), ``pages`` counts 8192-byte pages and
     ``size_bytes`` is an index's size as of its last VACUUM, ANALYZE or creation. ``include_system``
     adds pg_catalog and information_schema. Raises what psycopg raises.
     """
-    read = _Reader(connection, include_system)
+    locked = [oid for oid, _ in locked_relations(connection)]
+    read = _Reader(connection, {"system": include_system, "locked": locked})
     version, path, counted_days, standby, *locale = read(DATABASE)[0]
     relation_rows = read(RELATIONS)
     named: dict[int, tuple[str, str]] = {r[0]: (r[1], r[2]) for r in relation_rows}
@@ -221,12 +243,17 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
     )
 
 
+def locked_relations(connection: psycopg.Connection[Any]) -> list[tuple[int, str]]:
+    """Tables and views, by oid and name, that nobody can read just now."""
+    return [(int(oid), str(name)) for oid, name in _Reader(connection, {})(LOCKED)]
+
+
 class _Reader:
     """Runs the queries above on the caller's connection, whatever its row factory."""
 
-    def __init__(self, connection: psycopg.Connection[Any], include_system: bool) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], parameters: dict[str, Any]) -> None:
         self._connection = connection
-        self._parameters = {"system": include_system}
+        self._parameters = parameters
 
     def __call__(self, sql: str) -> list[Row]:
         with self._connection.cursor(row_factory=lambda _: tuple) as cursor:

@@ -97,7 +97,7 @@ def explain(
                 connection.execute("SELECT set_config(%s, %s, true)", (name, value))
             return _run(connection, command, generic, parameters)
     except psycopg.Error as error:
-        raise _translated(connection, error) from error
+        raise refusal(connection, error) from error
 
 
 def _command(connection: psycopg.Connection[Any], sql: str, analyze: bool, generic: bool) -> bytes:
@@ -165,7 +165,8 @@ def _encoding(connection: psycopg.Connection[Any]) -> str:
     return "utf-8" if encoding == "ascii" else encoding
 
 
-def _translated(connection: psycopg.Connection[Any], error: psycopg.Error) -> ServerError:
+def refusal(connection: psycopg.Connection[Any], error: psycopg.Error) -> ServerError:
+    """The error to raise: ExplainError where the statement is at fault, else a lost connection."""
     sqlstate = error.sqlstate
     cut_off = sqlstate is None and isinstance(error, psycopg.OperationalError)
     if connection.closed or cut_off or sqlstate in _SESSION_ENDED:

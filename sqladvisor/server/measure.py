@@ -12,8 +12,7 @@ from typing import Any
 
 import psycopg
 
-from sqladvisor.errors import ServerError
-from sqladvisor.server.connect import one_line
+from sqladvisor.server.explain import refusal
 
 RUNS = 5
 """Timed runs after a warm-up; fewer when they are slow."""
@@ -48,7 +47,8 @@ def time_statement(
 ) -> Timing:
     """Median execution time of a statement, warm. A writing statement is rolled back each time.
 
-    Raises ServerError when it fails or exceeds the session's statement_timeout.
+    What is not said to write runs in a read-only transaction. Raises ExplainError when it fails or
+    exceeds the session's statement_timeout, ServerError when the connection is lost.
     """
     command = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, SUMMARY, FORMAT JSON) {sql}".encode()
     times: list[float] = []
@@ -57,7 +57,9 @@ def time_statement(
     try:
         for attempt in range(runs + 1):
             with connection.transaction(force_rollback=writes):
-                row = connection.execute(command).fetchone()
+                if not writes:
+                    connection.execute("SET TRANSACTION READ ONLY")
+                row = _one(connection, command)
             assert row is not None
             document = row[0][0]
             elapsed = float(document["Execution Time"])
@@ -68,7 +70,7 @@ def time_statement(
             if spent > BUDGET_MS and times:
                 break
     except psycopg.Error as error:
-        raise ServerError(one_line(error)) from error
+        raise refusal(connection, error) from error
     plan = document["Plan"]
     return Timing(
         statistics.median(times),
@@ -78,11 +80,17 @@ def time_statement(
     )
 
 
+def _one(connection: psycopg.Connection, command: bytes) -> Any:
+    """Run one statement for its one row, by the extended protocol: a second one is an error."""
+    with connection.cursor(binary=True) as cursor:
+        return cursor.execute(command, prepare=False).fetchone()
+
+
 def time_script(connection: psycopg.Connection, statements: Sequence[str], runs: int = 3) -> float:
     """Median wall-clock ms of running statements one after another in a rolled-back transaction.
 
     Wall clock at the client on a local socket: for batches and prepared statements the round trips
-    are the point. Raises ServerError when a statement fails.
+    are the point. Raises as time_statement() does.
     """
     times = []
     try:
@@ -95,7 +103,7 @@ def time_script(connection: psycopg.Connection, statements: Sequence[str], runs:
             if attempt:
                 times.append(elapsed)
     except psycopg.Error as error:
-        raise ServerError(one_line(error)) from error
+        raise refusal(connection, error) from error
     return statistics.median(times)
 
 
@@ -103,15 +111,15 @@ def contents(connection: psycopg.Connection, query: str) -> Contents:
     """Row count and checksum of a query's result as a multiset (the order does not count).
 
     The checksum is the sum of the 64-bit hashes of the rows' text: equal multisets have equal
-    sums, and different ones the same sum with probability 2^-64. Raises ServerError.
+    sums, and different ones the same sum with probability 2^-64. Raises as time_statement() does.
     """
     command = (
         "SELECT count(*), coalesce(sum(hashtextextended(sqladvisor_row::text, 0)::numeric), 0)"
         f" FROM (\n{query}\n) AS sqladvisor_row"
     )
     try:
-        row = connection.execute(command.encode()).fetchone()
+        row = _one(connection, command.encode())
     except psycopg.Error as error:
-        raise ServerError(one_line(error)) from error
+        raise refusal(connection, error) from error
     assert row is not None
     return Contents(int(row[0]), str(row[1]))

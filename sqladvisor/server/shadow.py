@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, sql
 
+from sqladvisor.catalog.live import locked_relations
 from sqladvisor.errors import ServerError
 from sqladvisor.server.binaries import Binaries
 from sqladvisor.server.btree_size import KeyColumn, height
@@ -29,17 +30,20 @@ from sqladvisor.server.statistics import RelationStatistics, Statistics
 
 LOCK_WAIT_MS = 2_000
 """What pg_dump waits for one table's lock."""
-DUMP_TIMEOUT_S = 600
+DUMP_TIMEOUT_S = 120
+"""For all of it: pg_dump switches every other limit off, and views wait for their tables."""
 _UNREADABLE = """
-SELECT 'schema', format('"%s"', replace(nspname, '"', '""'))
+SELECT 'schema', '"' || replace(nspname, '"', '""') || '"'
 FROM pg_namespace
 WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
   AND NOT has_schema_privilege(oid, 'USAGE')
 UNION ALL
-SELECT 'table', format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""'))
+SELECT 'table', '"' || replace(n.nspname, '"', '""') || '"."' || replace(c.relname, '"', '""') || '"'
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND has_schema_privilege(n.oid, 'USAGE') AND NOT has_table_privilege(c.oid, 'SELECT')
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND has_schema_privilege(n.oid, 'USAGE')
+  AND (c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, 'SELECT')
+       OR c.oid = ANY (%s::int8[]::oid[]))
 ORDER BY 1, 2"""
 RESTORING_VERSION = 180000
 """server_version_num of the first PostgreSQL that can restore statistics."""
@@ -125,9 +129,12 @@ def _service_file(parts: dict[str, Any], environment: dict[str, str]) -> Iterato
 def unreadable(connection: psycopg.Connection) -> list[str]:
     """What pg_dump has to leave out, as lines of its filter: it locks every table it shows.
 
-    LOCK TABLE … IN ACCESS SHARE MODE takes the SELECT privilege and USAGE of the schema.
+    LOCK TABLE … IN ACCESS SHARE MODE takes the SELECT privilege and USAGE of the schema, and waits
+    for whoever holds the table alone, or waits to.
     """
-    return [f"exclude {what} {name}" for what, name in connection.execute(_UNREADABLE).fetchall()]
+    locked = [oid for oid, _ in locked_relations(connection)]
+    rows = connection.execute(_UNREADABLE, [locked]).fetchall()
+    return [f"exclude {what} {name}" for what, name in rows]
 
 
 def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) -> Shadow:

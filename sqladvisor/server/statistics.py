@@ -16,10 +16,14 @@ from sqladvisor.errors import ServerError
 from sqladvisor.server.connect import one_line
 
 PAGE = 8192
-_RELATIONS = """
+LOCKED = """SELECT l.relation FROM pg_locks l
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid()
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"""
+"""Relations that nobody can read just now: what looks at their files would wait."""
+_RELATIONS = f"""
 SELECT n.nspname, c.relname, c.relkind::text, coalesce(am.amname, ''), c.relpages,
        c.reltuples::float8, c.relallvisible,
-       CASE WHEN c.relkind IN ('r', 'i', 'm') THEN pg_relation_size(c.oid) / 8192 END,
+       CASE WHEN c.relkind IN ('r', 'i', 'm') AND c.oid NOT IN ({LOCKED}) THEN pg_relation_size(c.oid) / 8192 END,
        coalesce((SELECT sum(coalesce(nullif(a.attlen, -1), 32)) FROM pg_attribute a
                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), 0)
 FROM pg_class c
@@ -42,7 +46,7 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = s.attname
 WHERE s.schemaname !~ '^pg_' AND s.schemaname <> 'information_schema'
 ORDER BY 1, 2, 5, 6"""
 # Leading columns of valid whole-table b-trees: their ends cost one index descent each.
-_LEADING = """
+_LEADING = f"""
 SELECT DISTINCT n.nspname, t.relname, a.attname
 FROM pg_index i
 JOIN pg_class x ON x.oid = i.indexrelid
@@ -51,6 +55,7 @@ JOIN pg_class t ON t.oid = i.indrelid AND t.relkind IN ('r', 'm')
 JOIN pg_namespace n ON n.oid = t.relnamespace
 JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[0]
 WHERE i.indisvalid AND i.indpred IS NULL AND a.attnum > 0
+  AND t.oid NOT IN ({LOCKED}) AND x.oid NOT IN ({LOCKED})
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ORDER BY 1, 2, 3"""
 _SETTINGS = """

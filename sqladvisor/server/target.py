@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from sqladvisor.catalog.live import read_catalog
+from sqladvisor.catalog.live import locked_relations, read_catalog
 from sqladvisor.catalog.model import Catalog
 from sqladvisor.errors import ServerError
 from sqladvisor.finding import InputProblem
@@ -166,6 +166,7 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
             connect_target(dsn, statement_timeout_ms=options.timeout_ms)
         )
         try:
+            locked = [name for _, name in locked_relations(connection)]
             catalog = read_catalog(connection)
             info = connection.info
 
@@ -212,6 +213,7 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
                 may_run=options.analyze,
                 make_whatif=make_whatif,
                 make_ground=make_ground,
+                notes=[f"left out, as another session has locked it: {n}" for n in locked[:5]],
             )
             yield target
         except psycopg.Error as error:

@@ -127,6 +127,8 @@ class ShadowWhatIf:
                     _set_valid(connection, [r[0] for r in rows], False)
                 row = connection.execute(f"EXPLAIN ({options}) {sql}".encode()).fetchone()
         except psycopg.Error as error:
+            if connection.closed:
+                raise ServerError(f"the shadow planner is gone: {one_line(error)}") from error
             raise WhatIfError(one_line(error)) from error
         if row is None:
             raise WhatIfError("the statement has no plan")
@@ -141,6 +143,8 @@ class ShadowWhatIf:
             with connection.transaction():
                 handle = self._build(connection, index, name)
         except psycopg.Error as error:
+            if connection.closed:
+                raise ServerError(f"the shadow planner is gone: {one_line(error)}") from error
             self._refused[index] = f"{index.ddl()}: {one_line(error)}"
             raise WhatIfError(self._refused[index]) from error
         self._known[index] = handle
