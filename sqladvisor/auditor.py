@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sqladvisor.catalog.empty import EMPTY
 from sqladvisor.context import Context
 from sqladvisor.engine import Engine, Selection, check_selection, check_thresholds
+from sqladvisor.errors import InputError
 from sqladvisor.finding import SEVERITY_RANK, Finding, InputProblem
 from sqladvisor.report.model import Report
 from sqladvisor.rule import load_rules
@@ -44,6 +45,10 @@ class Options:
     selection: Selection = field(default_factory=Selection)
     rule_packs: tuple[str, ...] = ()
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    fix: Literal["", "write", "diff"] = ""
+    """Write proven rewrites back before the audit, or only say as a diff what that would change.
+
+    Either needs a schema or a server."""
 
     @property
     def needs_server(self) -> bool:
@@ -62,6 +67,7 @@ class Audited:
     files: int = 0
     notes: list[str] = field(default_factory=list)
     server: str = ""
+    diff: str = ""
 
 
 Progress = Callable[[str], None]
@@ -86,6 +92,8 @@ def audit(
     rules = load_rules(kinds, options.rule_packs)
     check_selection(options.selection, rules)
     check_thresholds(options.thresholds, rules)
+    if options.fix:
+        _check_fix(paths, options)
     engine = Engine([r for r in rules if options.selection.wants(r.id)])
     audited = Audited()
     if options.needs_server:
@@ -96,6 +104,16 @@ def audit(
         read_files(paths, EMPTY, options, audited, stdin)
         run_static(engine, audited)
     return finish(engine, audited, options)
+
+
+def _check_fix(paths: Sequence[str], options: Options) -> None:
+    if not options.needs_server:
+        raise InputError(
+            "--fix and --diff need --schema or --dsn: a rewrite is written back only where it was "
+            "proven, and that takes the tables"
+        )
+    if "-" in paths:
+        raise InputError("standard input cannot be written back to: name the files to fix")
 
 
 def read_files(
@@ -166,4 +184,5 @@ def finish(engine: Engine, audited: Audited, options: Options) -> Report:
         server=audited.server,
         notes=tuple(audited.notes),
         suppressed=len(shown) - (len(left) - meta),
+        details={"diff": audited.diff} if options.fix else {},
     )

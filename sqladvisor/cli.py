@@ -141,6 +141,24 @@ def audit(
             rich_help_panel="Server",
         ),
     ] = False,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix",
+            help="Write rewrites back into the files, where they were proven to give the same result "
+            "on generated databases (and on --data). Needs --schema or --dsn.",
+            rich_help_panel="Fixing",
+        ),
+    ] = False,
+    diff: Annotated[
+        bool,
+        typer.Option(
+            "--diff",
+            help="Print what --fix would change as a unified diff, write nothing, and exit with 1 if "
+            "there is something.",
+            rich_help_panel="Fixing",
+        ),
+    ] = False,
     assume_rows: Annotated[
         int,
         typer.Option(
@@ -228,6 +246,7 @@ def audit(
         timeout_ms=int(timeout * 1000),
         selection=Selection(split(select or ()), split(ignore or ())),
         rule_packs=tuple(rules or ()),
+        fix="diff" if diff else "write" if fix else "",
     )
     shown = Output(
         format.value,

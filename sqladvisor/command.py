@@ -52,7 +52,23 @@ def run_audit(
             paths, configured(options, config), progress=progress(output), stdin=read_stdin
         ), config
 
+    if options.fix == "diff":
+        return guarded(lambda: show_diff(job()[0], output))
     return guarded(lambda: finish(*job(), output, default_fail_on="error"))
+
+
+def show_diff(report: Report, output: Output) -> int:
+    """Write the diff, and on standard error what it consists of. 1: there is something to fix."""
+    diff = str(report.details.get("diff", ""))
+    write(diff, output)
+    for problem in report.problems:
+        sys.stderr.write(f"{printable(problem.path)}: {printable(problem.message)}\n")
+    if not output.quiet:
+        for note in report.notes:
+            sys.stderr.write(f"{printable(note)}\n")
+        if not diff:
+            sys.stderr.write("nothing to fix that was proven\n")
+    return 2 if report.problems else int(bool(diff))
 
 
 def configured(options: Options, config: Config) -> Options:

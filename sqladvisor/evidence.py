@@ -78,6 +78,11 @@ def audit_with_server(
             read_files(paths, EMPTY, options, audited, stdin)
             run_static(engine, audited)
             return
+        if options.fix:
+            _fix(paths, target, engine, audited, options, say)
+            if options.fix == "diff":
+                say("")
+                return
         read_files(paths, target.catalog, options, audited, stdin)
         audited.server = target.description
         say(f"checking {len(audited.contexts)} statements")
@@ -91,6 +96,26 @@ def audit_with_server(
                 audited.problems.append(InputProblem(target.name, LOST))
         audited.notes += target.notes
     say("")
+
+
+def _fix(
+    paths: Sequence[str],
+    target: Target,
+    engine: Engine,
+    audited: Audited,
+    options: Options,
+    say: Progress,
+) -> None:
+    from sqladvisor.fix import fix_files
+
+    try:
+        fixed = fix_files(paths, target, engine, options, say)
+    except ServerError as error:
+        audited.problems.append(InputProblem(target.name, f"nothing was written back: {error}"))
+        return
+    audited.diff = fixed.diff
+    audited.problems += fixed.problems
+    audited.notes += [*fixed.applied, *fixed.left]
 
 
 def _open(
@@ -145,13 +170,7 @@ def _plan_all(
         say(f"planning statement {number} of {len(audited.contexts)}")
         if seen[context.fingerprint] >= MAX_PLANNED:
             continue
-        sql = with_values(context)
-        item = Planned(
-            context,
-            sql or statement.sql,
-            sql is None and has_parameters(context),
-            writes(statement.kind, statement.tree),
-        )
+        item = as_planned(context)
         run = options.analyze and not item.generic and (not item.writes or options.allow_writes)
         try:
             context.plan = _explain(target, item, options, run)
@@ -171,6 +190,17 @@ def _plan_all(
             "and what functions did outside the database"
         )
     return planned
+
+
+def as_planned(context: Context) -> Planned:
+    """A statement as it is sent to the server: with values for its parameters, if they are known."""
+    statement, sql = context.statement, with_values(context)
+    return Planned(
+        context,
+        sql or statement.sql,
+        sql is None and has_parameters(context),
+        writes(statement.kind, statement.tree),
+    )
 
 
 MAX_PLANNED = 3

@@ -81,6 +81,9 @@ def _on_generated(
         outcome = prove(target.ground(say), item.context, fix.sql)
     except ServerError as error:
         return Tried(replace(fix, proof=proof), reason=str(error))
+    except psycopg.Error as error:
+        target.ground_lost(one_line(error))
+        return Tried(replace(fix, proof=proof), reason=one_line(error))
     if outcome.refuted:
         return Tried(None, reason=f"it {outcome.refuted}", rows=outcome.counterexample)
     if outcome.impossible:

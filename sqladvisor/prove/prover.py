@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import psycopg
+
 from sqladvisor.context import Context
 from sqladvisor.prove.compared import Compared, Operand, compared
 from sqladvisor.prove.databases import Database, Row, generate
@@ -28,6 +30,7 @@ from sqladvisor.prove.results import (
 )
 from sqladvisor.prove.tables import Used, relation_names, used_tables
 from sqladvisor.prove.values import make_pools
+from sqladvisor.server.connect import one_line
 from sqladvisor.sql.source import read_source, statements
 
 PROVABLE = frozenset(("SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"))
@@ -78,7 +81,12 @@ def prove(ground: Ground, original: Context, rewritten: str) -> Proof:
         return Proof(impossible="only queries and INSERT, UPDATE, DELETE and MERGE can be compared")
     if reason := same_places(original, rewrite):
         return Proof(refuted=reason)
-    return _Trial(ground, original, rewrite).run()
+    try:
+        return _Trial(ground, original, rewrite).run()
+    except psycopg.Error as error:
+        if ground.connection.closed:
+            raise
+        return Proof(impossible=one_line(error))
 
 
 def _context(text: str, original: Context) -> Context | None:
@@ -120,6 +128,8 @@ class _Trial:
         self.used = used_tables(
             self.connection, relation_names(c.tree for c in contexts), self.ground.foreign_keys
         )
+        if not self.used.tables and any(map(_reads_relations, contexts)):
+            return Proof(impossible="it reads no table that rows can be generated for")
         types = [parameter_types(self.connection, c) for c in contexts]
         for found in types:
             if isinstance(found, str):
@@ -277,6 +287,12 @@ class _Trial:
                     if runs >= MAX_SHRINKING:
                         break
         return database, outcome
+
+
+def _reads_relations(ctx: Context) -> bool:
+    """Whether a statement names a relation that is no common table expression."""
+    ctes = {c.get("ctename") for c in ctx.tree.of("CommonTableExpr")}
+    return any("schemaname" in t or t.get("relname") not in ctes for t in ctx.tree.of("RangeVar"))
 
 
 def _turns(values: Sequence[Assignment], number: int) -> list[Assignment]:

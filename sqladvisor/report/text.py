@@ -195,7 +195,7 @@ def _proof(proof: Mapping[str, Any], paint: Painter) -> str:
         rows = "no rows" if not count else f"the same {number(count)} rows"
         parts.append(f"ran both: {'the same row' if count == 1 else rows}")
     if databases := proof.get("databases"):
-        parts.append(f"proven on {number(databases)} generated databases")
+        parts.append(f"proven on {number(databases)} generated database{'s' * (databases != 1)}")
     gain = _gain(proof, paint)
     if gain:
         parts.append(gain)

@@ -79,6 +79,11 @@ class Target:
                 raise ServerError(self._no_ground) from error
         return self._ground
 
+    def ground_lost(self, cause: str) -> None:
+        """Do without it from now on: its session has ended."""
+        self._ground = None
+        self._no_ground = f"the database to generate rows in was lost: {cause}"
+
 
 @contextmanager
 def open_sandbox(options: Options, say: Say, rows: Sequence[TableRows] = ()) -> Iterator[Target]:
