@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqladvisor.catalog.model import Catalog
 
 STATIC_KINDS = ("query", "batch", "prepare")
+CONCATENATED = "query/string-concatenated-sql"
 SERVER_KINDS = ("query", "index", "batch", "prepare", "plan")
 
 
@@ -124,15 +125,19 @@ def read_files(
     stdin: Callable[[], bytes] | None = None,
 ) -> None:
     """Read the statements of all inputs into ``audited``, each with its context."""
-    from sqladvisor.sql.inputs import expand, load
+    from sqladvisor.sql.inputs import PROGRAMS, SQL, expand, load
     from sqladvisor.sql.source import comments, read_source, statements
 
-    files, problems = expand(paths)
+    files, problems = expand(paths, SQL + PROGRAMS)
     audited.problems += problems
+    unread: list[tuple[str, str]] = []
     for path in files:
         loaded = stdin() if path == "-" and stdin else load(path)
         if isinstance(loaded, InputProblem):
             audited.problems.append(loaded)
+            continue
+        if path.lower().endswith(PROGRAMS):
+            unread += _read_program(path, loaded, catalog, options, audited)
             continue
         source = read_source(path, loaded)
         found, problems = statements(source)
@@ -142,13 +147,41 @@ def read_files(
         audited.contexts += [Context(s, catalog, thresholds=options.thresholds) for s in found]
         if MARK in source.text:
             audited.suppressions += read_suppressions(source.path, comments(source), found)
+    if unread:
+        from sqladvisor.source.missing import report_missing
+
+        report_missing(unread, paths, audited.problems, audited.notes)
+
+
+def _read_program(
+    path: str, data: bytes, catalog: Catalog, options: Options, audited: Audited
+) -> list[tuple[str, str]]:
+    """Read the SQL in a program's literals; (path, language) where its parser is missing."""
+    from sqladvisor.source.read import read_program
+
+    program = read_program(path, data)
+    if program.missing:
+        return [(path, program.missing)]
+    audited.files += 1
+    audited.problems += program.problems
+    found = program.statements
+    if found:
+        audited.texts[path] = program.text
+    audited.contexts += [Context(s, catalog, thresholds=options.thresholds) for s in found]
+    audited.suppressions += read_suppressions(path, program.directives, found)
+    return []
 
 
 def run_static(engine: Engine, audited: Audited) -> None:
     """Run the statement and workload rules over everything read."""
     by_file: dict[str, list[Context]] = {}
     for context in audited.contexts:
-        audited.findings += engine.check_statement(context)
+        found = engine.check_statement(context)
+        embedding = context.statement.embedding
+        if embedding and embedding.open_ended:
+            # What the statement seems to lack may stand in the clause that the program puts in.
+            found = [f for f in found if f.rule == CONCATENATED]
+        audited.findings += found
         by_file.setdefault(context.statement.path, []).append(context)
     for contexts in by_file.values():
         audited.findings += engine.check_workload(contexts)

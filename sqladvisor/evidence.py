@@ -167,6 +167,8 @@ def _plan_all(
         statement = context.statement
         if not explainable(statement.kind):
             continue
+        if statement.embedding and statement.embedding.partial:
+            continue  # its tables, or the patterns it looks for, are known to the program only
         say(f"planning statement {number} of {len(audited.contexts)}")
         if seen[context.fingerprint] >= MAX_PLANNED:
             continue
@@ -253,6 +255,8 @@ def _refused(
     """What to say of a statement the server would not plan."""
     context, statement = item.context, item.context.statement
     at = statement.locate(0, len(statement.text.split(None, 1)[0]))
+    if statement.embedding and statement.embedding.holes:
+        return None  # refused with what we took for the program's part, not with the program's
     if error.sqlstate not in _WOULD_FAIL:
         audited.problems.append(
             InputProblem(statement.path, f"cannot be planned: {error}", at.line, at.column)

@@ -50,11 +50,19 @@ class Rule:
 
     @property
     def examples(self) -> dict[str, Any]:
-        """``schema``, ``bad`` and ``good`` of the rule's file, and set-up for plan rules."""
+        """``schema``, ``bad`` and ``good`` of the rule's file, set-up for plan rules; ``path`` names the
+
+        kind of file that they are."""
         module = sys.modules[_module_name(self.path)]
         return {
             name: getattr(module, name.upper(), default)
-            for name, default in (("schema", ""), ("bad", ()), ("good", ()), ("setup", ""))
+            for name, default in (
+                ("schema", ""),
+                ("bad", ()),
+                ("good", ()),
+                ("setup", ""),
+                ("path", "example.sql"),
+            )
         }
 
 

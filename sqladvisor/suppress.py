@@ -50,7 +50,7 @@ def read_suppressions(
         if found["verb"] == "ignore":
             first, last = line, line
             for statement in statements:
-                end = statement.line + statement.text.count("\n")
+                end = statement.last_line
                 if statement.line <= line <= end or statement.line > line:
                     first, last = statement.line, end
                     break

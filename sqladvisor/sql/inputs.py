@@ -8,13 +8,25 @@ from collections.abc import Iterator, Sequence
 from sqladvisor.finding import InputProblem
 
 STDIN = "<stdin>"
-_SKIPPED = frozenset(("node_modules", "__pycache__", "venv"))
+SQL = (".sql",)
+PROGRAMS = (
+    ".py", ".go", ".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".mts", ".cts", ".java", ".kt", ".kts",
+    ".rb", ".php", ".rs", ".cs",
+)  # fmt: skip
+"""Files whose string literals are read for SQL, by the rooms of ``sqladvisor.source``."""
+_SKIPPED = frozenset(("node_modules", "__pycache__", "venv", "site-packages", "bower_components"))
+_BUILT = frozenset(("vendor", "dist", "build", "target", "third_party"))
+"""Where others' programs and generated ones live: no programs are read there, .sql files are."""
+_GENERATED = (".min.js", ".d.ts", ".bundle.js")
 
 
-def expand(paths: Sequence[str]) -> tuple[list[str], list[InputProblem]]:
+def expand(
+    paths: Sequence[str], suffixes: tuple[str, ...] = SQL
+) -> tuple[list[str], list[InputProblem]]:
     """The files that the arguments name, in order, each once; ``-`` is standard input.
 
-    A directory stands for the ``*.sql`` files below it (hidden directories left out), sorted.
+    A directory stands for the files below it that have one of the suffixes, sorted; hidden
+    directories and what others wrote (node_modules and the like) are left out.
     """
     files: dict[str, None] = {}
     problems: list[InputProblem] = []
@@ -22,9 +34,10 @@ def expand(paths: Sequence[str]) -> tuple[list[str], list[InputProblem]]:
         if path == "-":
             files[path] = None
         elif os.path.isdir(path):
-            found = sorted(_below(path, set()))
+            found = sorted(_below(path, set(), suffixes))
             if not found:
-                problems.append(InputProblem(path, "no .sql files in this directory"))
+                nor = "" if suffixes == SQL else ", nor programs"
+                problems.append(InputProblem(path, f"no .sql files in this directory{nor}"))
             files.update(dict.fromkeys(found))
         elif os.path.lexists(path):
             files[os.path.normpath(path)] = None
@@ -53,7 +66,7 @@ def load(path: str) -> bytes | InputProblem:
         return InputProblem(path, f"cannot be read: {error.strerror or error}")
 
 
-def _below(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+def _below(folder: str, seen: set[tuple[int, int]], suffixes: tuple[str, ...]) -> Iterator[str]:
     try:
         status = os.stat(folder)
         entries = list(os.scandir(folder))
@@ -68,6 +81,6 @@ def _below(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
             continue
         if entry.is_dir():
             if entry.name not in _SKIPPED:
-                yield from _below(entry.path, seen)
-        elif entry.name.lower().endswith(".sql"):
+                yield from _below(entry.path, seen, SQL if entry.name in _BUILT else suffixes)
+        elif entry.name.lower().endswith(suffixes) and not entry.name.endswith(_GENERATED):
             yield os.path.normpath(entry.path)

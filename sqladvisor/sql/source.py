@@ -10,8 +10,8 @@ from __future__ import annotations
 import codecs
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqladvisor.finding import InputProblem
@@ -35,11 +35,15 @@ _SET = re.compile(r"\\set\s+(\w+)\s+(\S+)")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file's decoded text. ``problem`` is set when it is not what it should be."""
+    """A file's decoded text. ``problem`` is set when it is not what it should be.
+
+    ``variables``: what psql would know before it reads the file, as by its ``-v``.
+    """
 
     path: str
     text: str
     problem: InputProblem | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ class _Reader:
         while position >= 0:
             self._starts.append(position + 1)
             position = find("\n", position + 1)
-        self._variables: dict[str, str] = {}
+        self._variables = dict(source.variables)
         self._blocks = 0
         self._in_block = False
 

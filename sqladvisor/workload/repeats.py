@@ -71,13 +71,13 @@ def literals(ctx: Context) -> list[str]:
 
 
 def groups(contexts: Sequence[Context], kind: str, at_least: int) -> Iterator[Group]:
-    """Groups of at least so many statements of a kind, wherever in the file they stand."""
+    """Groups of at least so many statements of a kind, wherever in the file (or run) they stand."""
     members = [c for c in contexts if c.statement.kind == kind]
     if len(members) < at_least:
         return
-    by_skeleton: dict[tuple[str, ...], list[Context]] = {}
+    by_skeleton: dict[tuple[int, tuple[str, ...]], list[Context]] = {}
     for ctx in members:
-        by_skeleton.setdefault(skeleton(ctx), []).append(ctx)
+        by_skeleton.setdefault((ctx.statement.run, skeleton(ctx)), []).append(ctx)
     for members in by_skeleton.values():
         if len(members) >= at_least:
             yield _group(members)
@@ -98,13 +98,13 @@ def adjacent(
 ) -> Iterator[list[Context]]:
     """Statements of one key (None: of none) that follow one another directly, in one transaction
 
-    (or all outside of any)."""
+    (or all outside of any) and one run."""
     current: list[Context] = []
     last: Hashable | None = None
     for ctx in contexts:
         own = key(ctx)
         if own is not None:
-            own = (own, ctx.statement.in_transaction)
+            own = (own, ctx.statement.in_transaction, ctx.statement.run)
         if own is None or own != last:
             if len(current) >= at_least:
                 yield current

@@ -10,6 +10,7 @@ from sqladvisor.context import Context
 from sqladvisor.engine import Engine
 from sqladvisor.finding import Finding
 from sqladvisor.rule import ADVICE, PLAN, WORKLOAD, Rule, load_rules
+from sqladvisor.source.read import read_program
 from sqladvisor.sql.libpg import parse
 from sqladvisor.sql.source import read_source, statements
 
@@ -19,7 +20,11 @@ STATIC = [r for r in load_rules(("query", "batch", "prepare")) if PLAN not in r.
 def run(rule: Rule, sql: str, schema: str) -> list[Finding]:
     """The findings of one rule on a text, under the catalog of a schema."""
     catalog = catalog_from_sql(schema) if schema else Catalog()
-    found, problems = statements(read_source("example.sql", sql.encode()))
+    if (path := rule.examples["path"]).endswith(".sql"):
+        found, problems = statements(read_source(path, sql.encode()))
+    else:
+        program = read_program(path, sql.encode())
+        found, problems = program.statements, program.problems
     assert not problems, problems
     engine = Engine([rule], strict=True)
     contexts = [Context(s, catalog) for s in found]
