@@ -11,7 +11,7 @@ import typer
 from sqladvisor import __version__
 from sqladvisor.__main__ import split
 from sqladvisor.auditor import Options
-from sqladvisor.command import Output, guarded, run_audit
+from sqladvisor.command import Output, guarded, run_audit, run_explain
 from sqladvisor.engine import Selection
 
 app = typer.Typer(
@@ -82,6 +82,84 @@ BinOption = Annotated[
         rich_help_panel="Server",
     ),
 ]
+SchemaOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Schema (DDL, pg_dump) to load into an embedded server. Repeatable.",
+        rich_help_panel="Server",
+    ),
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH",
+        help="Rows for it: a directory of TABLE.csv/.tsv files, or .sql files. Repeatable.",
+        rich_help_panel="Server",
+    ),
+]
+DsnOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DSN",
+        help="A live server instead: read-only session, time-limited. [env: SQLADVISOR_DSN with --dsn env]",
+        rich_help_panel="Server",
+    ),
+]
+AnalyzeOption = Annotated[
+    bool,
+    typer.Option(
+        "--analyze",
+        help="Run the statements: EXPLAIN (ANALYZE, BUFFERS, SETTINGS, WAL).",
+        rich_help_panel="Server",
+    ),
+]
+AllowWritesOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-writes",
+        help="With --analyze: writing statements too, in a transaction that is rolled back.",
+        rich_help_panel="Server",
+    ),
+]
+TimeoutOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.01,
+        help="Limit for each statement sent to a server.",
+        rich_help_panel="Server",
+    ),
+]
+SelectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULES",
+        help="Only these rules: ids, kinds or globs, comma-separated.",
+        rich_help_panel="Rules",
+    ),
+]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RULES", help="Not these rules.", rich_help_panel="Rules"),
+]
+RulesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rules",
+        metavar="DIR",
+        help="A rule pack of your own, beside the built-in one. Repeatable.",
+        rich_help_panel="Rules",
+    ),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Configuration file [default: sqladvisor.toml or pyproject.toml upwards].",
+        rich_help_panel="Rules",
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -101,46 +179,11 @@ def audit(
             metavar="PATH…", help="SQL files, directories, globs, or - for standard input."
         ),
     ],
-    schema: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Schema (DDL, pg_dump) to load into an embedded server. Repeatable.",
-            rich_help_panel="Server",
-        ),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Rows for it: a directory of TABLE.csv/.tsv files, or .sql files. Repeatable.",
-            rich_help_panel="Server",
-        ),
-    ] = None,
-    dsn: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DSN",
-            help="A live server instead: read-only session, time-limited. [env: SQLADVISOR_DSN with --dsn env]",
-            rich_help_panel="Server",
-        ),
-    ] = None,
-    analyze: Annotated[
-        bool,
-        typer.Option(
-            "--analyze",
-            help="Run the statements: EXPLAIN (ANALYZE, BUFFERS, SETTINGS, WAL).",
-            rich_help_panel="Server",
-        ),
-    ] = False,
-    allow_writes: Annotated[
-        bool,
-        typer.Option(
-            "--allow-writes",
-            help="With --analyze: writing statements too, in a transaction that is rolled back.",
-            rich_help_panel="Server",
-        ),
-    ] = False,
+    schema: SchemaOption = None,
+    data: DataOption = None,
+    dsn: DsnOption = None,
+    analyze: AnalyzeOption = False,
+    allow_writes: AllowWritesOption = False,
     fix: Annotated[
         bool,
         typer.Option(
@@ -168,45 +211,12 @@ def audit(
             rich_help_panel="Server",
         ),
     ] = 1_000_000,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.01,
-            help="Limit for each statement sent to a server.",
-            rich_help_panel="Server",
-        ),
-    ] = 30.0,
+    timeout: TimeoutOption = 30.0,
     postgres_bin: BinOption = None,
-    select: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RULES",
-            help="Only these rules: ids, kinds or globs, comma-separated.",
-            rich_help_panel="Rules",
-        ),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RULES", help="Not these rules.", rich_help_panel="Rules"),
-    ] = None,
-    rules: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rules",
-            metavar="DIR",
-            help="A rule pack of your own, beside the built-in one. Repeatable.",
-            rich_help_panel="Rules",
-        ),
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Configuration file [default: sqladvisor.toml or pyproject.toml upwards].",
-            rich_help_panel="Rules",
-        ),
-    ] = None,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    rules: RulesOption = None,
+    config: ConfigOption = None,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -259,6 +269,66 @@ def audit(
         write_baseline,
     )
     raise typer.Exit(run_audit(paths, options, shown, config_path=config))
+
+
+@app.command()
+def explain(
+    path: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PATH",
+            help="A plan (EXPLAIN's text, JSON, YAML or XML), an auto_explain log, or - for standard input.",
+        ),
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option("--query", metavar="SQL", help="Plan this query instead, on a server."),
+    ] = None,
+    schema: SchemaOption = None,
+    data: DataOption = None,
+    dsn: DsnOption = None,
+    analyze: AnalyzeOption = False,
+    allow_writes: AllowWritesOption = False,
+    timeout: TimeoutOption = 30.0,
+    postgres_bin: BinOption = None,
+    top: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Of a file with more plans, show the N slowest.",
+            rich_help_panel="Output",
+        ),
+    ] = 20,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    rules: RulesOption = None,
+    config: ConfigOption = None,
+    format: FormatOption = Format.text,
+    output: OutputOption = None,
+    fail_on: FailOnOption = None,
+    color: ColorOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show a plan as a tree: the time of each node, estimates that are off, and what to do.
+
+    Reads plans in any format as they were saved, pasted or logged; or plans a query (or a file of
+    SQL) on an embedded server with --schema and --data, or on yours with --dsn.
+    """
+    options = Options(
+        schema=tuple(schema or ()),
+        data=tuple(data or ()),
+        dsn=dsn,
+        analyze=analyze,
+        allow_writes=allow_writes,
+        postgres_bin=postgres_bin,
+        timeout_ms=int(timeout * 1000),
+        selection=Selection(split(select or ()), split(ignore or ())),
+        rule_packs=tuple(rules or ()),
+    )
+    shown = Output(format.value, output, fail_on.value if fail_on else None, color, quiet, verbose)
+    raise typer.Exit(run_explain(path, query, options, shown, top=top, config_path=config))
 
 
 @app.command()

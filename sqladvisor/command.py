@@ -71,6 +71,33 @@ def show_diff(report: Report, output: Output) -> int:
     return 2 if report.problems else int(bool(diff))
 
 
+def run_explain(
+    path: str | None,
+    query: str | None,
+    options: Options,
+    output: Output,
+    *,
+    top: int,
+    config_path: str | None = None,
+) -> int:
+    """The explain command: everything between parsed arguments and the exit code."""
+    from sqladvisor.explainer import explain
+
+    def job() -> tuple[Report, Config]:
+        config = find_config(config_path)
+        report = explain(
+            path,
+            query,
+            configured(options, config),
+            top=top,
+            progress=progress(output),
+            stdin=read_stdin,
+        )
+        return report, config
+
+    return guarded(lambda: finish(*job(), output, default_fail_on="error"))
+
+
 def configured(options: Options, config: Config) -> Options:
     """Options with the configuration file's settings behind the command line's."""
     own = options.selection
@@ -108,6 +135,12 @@ def finish(report: Report, config: Config, output: Output, *, default_fail_on: s
 
 def render(report: Report, output: Output) -> str:
     """The report in the format asked for."""
+    if report.command == "explain":
+        from sqladvisor.report import plan
+
+        if output.format == "json":
+            return plan.render_json(report)
+        return plan.render(report, color=wants_color(output), verbose=output.verbose)
     if output.format == "json":
         from sqladvisor.report.json import render as render_json
 

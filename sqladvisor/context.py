@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sqladvisor.finding import Edit, Evidence, Experiment, Finding, Fix, Level, Severity
+from sqladvisor.finding import Edit, Evidence, Experiment, Finding, Fix, Level, Location, Severity
 from sqladvisor.sql.resolve import Binding, FromItem, Resolver, Scope
 from sqladvisor.sql.spans import Spans
 from sqladvisor.sql.statement import Node, Statement
@@ -184,24 +184,26 @@ class Context:
         ``at``: a wrapped node, a span of ``statement.sql``, a plan node (marked at its relation
         in the text), or None for the statement's first word.
         """
-        statement = self.statement
-        span = self._span_of(at)
-        if span is None:
-            first = statement.text.split(None, 1)[0] if statement.text.split() else ""
-            location = statement.locate(0, len(first))
-        else:
-            location = statement.locate(statement.to_text(span[0]), statement.to_text(span[1]))
         return Finding(
             rule=self.rule.id,
             severity=severity or self.rule.severity,
             message=message,
-            location=location,
-            statement=statement.text,
+            location=self.place(at),
+            statement=self.statement.text,
             fingerprint=self.fingerprint,
             evidence=Evidence(level, dict(figures or {}), tuple(notes)),
             fixes=tuple(fixes),
             experiment=experiment,
         )
+
+    def place(self, at: Node | tuple[int, int] | PlanNode | None) -> Location:
+        """Where a finding at this place is shown: what ``finding`` takes, in the input file."""
+        statement = self.statement
+        span = self._span_of(at)
+        if span is None:
+            first = statement.text.split(None, 1)[0] if statement.text.split() else ""
+            return statement.locate(0, len(first))
+        return statement.locate(statement.to_text(span[0]), statement.to_text(span[1]))
 
     def _span_of(self, at: Node | tuple[int, int] | PlanNode | None) -> tuple[int, int] | None:
         if at is None or isinstance(at, tuple):

@@ -49,7 +49,10 @@ def with_setting(
     no fix. No experiment where the statement has parameters.
     """
     setting = f"SET LOCAL {name} = {value}"
-    fix = Fix(description, f"BEGIN;\n{setting};\n{ctx.statement.text};\nCOMMIT", "advice")
+    text = ctx.statement.text
+    # A saved plan may come without its query: then the setting alone, to be put before it.
+    command = f"BEGIN;\n{setting};\n{text};\nCOMMIT" if text else setting
+    fix = Fix(description, command, "advice")
     fixes = () if diagnose else (fix,)
     if "ParamRef" in ctx.tree.by_kind or not ctx.statement.sql:
         return fixes, None

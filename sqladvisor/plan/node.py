@@ -64,6 +64,11 @@ class PlanNode:
             stack.extend(reversed(node.children))
 
     @property
+    def id(self) -> str:
+        """The node's place in its plan as text: ``0`` is the root, ``0.1`` its second child."""
+        return ".".join(("0", *map(str, self.path)))
+
+    @property
     def executed(self) -> bool:
         return bool(self.actual_loops)
 
@@ -145,26 +150,29 @@ class Plan:
     def hot_path(self) -> tuple[PlanNode, ...]:
         """From the root down the costliest children to the node that is costlier than they are.
 
-        By ms where the plan was run with timing, by planner cost units otherwise.
+        By the time spent in a child and below it, where it is printed: that of a CTE counts at the
+        CTE, not at the scan that waited for it. By planner cost units where there was no timing.
         """
+        weight: dict[tuple[int, ...], float] = {}
+        for node in reversed(list(self.nodes())):
+            if node.self_ms is None:
+                weight[node.path] = node.total_cost
+            else:
+                weight[node.path] = node.self_ms + sum(weight[c.path] for c in node.children)
         path = [self.root]
         while path[-1].children:
             node = path[-1]
-            hottest = max(node.children, key=_weight)
+            hottest = max(node.children, key=lambda c: weight[c.path])
             own = node.self_ms
             if own is None:
                 own = node.total_cost - sum(c.total_cost for c in node.children)
-            if own > _weight(hottest):
+            if own > weight[hottest.path]:
                 break
             path.append(hottest)
         return tuple(path)
 
     def indexes_used(self) -> frozenset[str]:
         return frozenset(n.index for n in self.nodes() if n.index)
-
-
-def _weight(node: PlanNode) -> float:
-    return node.total_cost if node.total_ms is None else node.total_ms
 
 
 # How ExplainNode in src/backend/commands/explain.c names nodes in the text format.

@@ -198,7 +198,8 @@ class _Finder:
             return Damaged(self.lines[at].number, "not a JSON plan: a number is too long")
         line = self.lines[self.at_offset(error.pos)].number
         if not self.text[error.pos :].strip() or error.msg.startswith("Unterminated"):
-            return Damaged(line, "the JSON plan breaks off here")
+            end = self.lines[self.at_offset(len(self.text[: error.pos].rstrip()))].number
+            return Damaged(end, "the JSON plan breaks off here")
         return Damaged(line, f"not valid JSON: {error.msg}")
 
     def _decoded(self, begin: int) -> tuple[Any, int]:
@@ -247,8 +248,7 @@ class _Finder:
             self.failures += 1
             return [], at + 1
         if end < 0:
-            read_xml(self.text[begin:], self.lines[at].number)
-            raise Damaged(self.lines[-1].number, "the XML plan breaks off here")
+            return read_xml(self.text[begin:], self.lines[at].number), len(self.lines)
         end += len(_XML_END)
         return read_xml(self.text[begin:end], self.lines[at].number), self.at_offset(end - 1) + 1
 

@@ -17,6 +17,15 @@ _LISTS = frozenset(
      "Conflict Arbiter Indexes", "Sampling Parameters", "Sort Methods Used")
 )  # fmt: skip
 
+_CUT_OFF = tuple(
+    expat.errors.codes[message]
+    for message in (
+        expat.errors.XML_ERROR_NO_ELEMENTS,
+        expat.errors.XML_ERROR_UNCLOSED_TOKEN,
+        expat.errors.XML_ERROR_PARTIAL_CHAR,
+    )
+)
+
 
 def read_xml(text: str, first_line: int) -> list[Properties]:
     """The objects of one ``<explain>`` document: one for each of its queries. Raises Damaged."""
@@ -34,6 +43,8 @@ def read_xml(text: str, first_line: int) -> list[Properties]:
         parser.Parse(text.encode("utf-8", "replace"), True)
     except expat.ExpatError as error:
         line = first_line + error.lineno - 1
+        if error.code in _CUT_OFF:
+            raise Damaged(line, "the XML plan breaks off here") from None
         raise Damaged(line, f"not valid XML: {expat.ErrorString(error.code)}") from None
     return builder.queries
 

@@ -34,6 +34,7 @@ def figures(plan: Plan, node: PlanNode) -> dict[str, object]:
     share = (node.self_ms or 0) / plan.execution_ms if plan.execution_ms else None
     return {
         "node": node.node_type,
+        "plan_node": node.id,
         "relation": node.relation,
         "self_time_ms": None if node.self_ms is None else round(node.self_ms, 3),
         "share_of_time": None if share is None else round(share, 3),
