@@ -9,11 +9,15 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sqladvisor.context import Context
 from sqladvisor.errors import InputError
 from sqladvisor.finding import Finding, InputProblem
-from sqladvisor.rule import ADVICE, PLAN, WORKLOAD, Rule
+from sqladvisor.rule import ADVICE, CATALOG, PARAMETERS, PLAN, WORKLOAD, Rule
+
+if TYPE_CHECKING:
+    from sqladvisor.schema import SchemaContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,31 @@ class Engine:
             self._run(rule, advice, context, findings)
         return findings
 
-    def _run(self, rule: Rule, subject: object, context: Context, into: list[Finding]) -> None:
+    def check_parameters(self, values: object, context: Context) -> list[Finding]:
+        """The findings of the rules over a statement's plans for several parameter values."""
+        findings: list[Finding] = []
+        for rule in self._on.get(PARAMETERS, ()):
+            self._run(rule, values, context, findings)
+        return findings
+
+    def check_schema(self, context: SchemaContext) -> list[Finding]:
+        """The findings of the rules over the schema itself."""
+        findings: list[Finding] = []
+        for rule in self._on.get(CATALOG, ()):
+            self._run(rule, context.catalog, context, findings)
+        return _distinct(findings)
+
+    def wants(self, subject: str) -> bool:
+        """Whether any rule looks at a subject: what it takes to have one may cost time."""
+        return subject in self._on
+
+    def _run(
+        self,
+        rule: Rule,
+        subject: object,
+        context: Context | SchemaContext,
+        into: list[Finding],
+    ) -> None:
         context.rule = rule
         try:
             into.extend(rule.check(subject, context))

@@ -24,11 +24,12 @@ F = TypeVar("F", bound=Callable[..., Iterator[Finding]])
 
 # What a check can subscribe to beside node types of the parse tree.
 WORKLOAD, PLAN, ADVICE = "workload", "plan", "advice"
+CATALOG, PARAMETERS = "catalog", "parameters"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A loaded rule. ``on`` names node types, or ``workload``, ``plan``, ``advice``."""
+    """A loaded rule. ``on`` names node types, or one of the subjects above."""
 
     id: str
     severity: Severity
@@ -50,9 +51,11 @@ class Rule:
 
     @property
     def examples(self) -> dict[str, Any]:
-        """``schema``, ``bad`` and ``good`` of the rule's file, set-up for plan rules; ``path`` names the
+        """``schema``, ``bad`` and ``good`` of the rule's file; ``setup`` (with rows) and
 
-        kind of file that they are."""
+        ``settings`` (thresholds) for the rules whose examples run on a server; ``path`` names the
+        kind of file that they are.
+        """
         module = sys.modules[_module_name(self.path)]
         return {
             name: getattr(module, name.upper(), default)
@@ -61,6 +64,7 @@ class Rule:
                 ("bad", ()),
                 ("good", ()),
                 ("setup", ""),
+                ("settings", {}),
                 ("path", "example.sql"),
             )
         }
@@ -75,7 +79,9 @@ def rule(
     """Mark a function as the rule of its file.
 
     ``on``: the node types to see (``SelectStmt``, ``A_Expr``…), or one of ``workload`` (all
-    statements of a file together), ``plan`` (a query's plan), ``advice`` (costed index advice).
+    statements of a file together), ``plan`` (a query's plan), ``advice`` (costed index advice),
+    ``catalog`` (the schema itself, with a ``SchemaContext``), ``parameters`` (a statement's plans for
+    several values of its parameters).
     ``needs``: ``schema`` (a catalog), ``rows`` (statistics), ``plan`` (any EXPLAIN), ``analyze``
     (a plan that was run): without it the rule stays silent.
     ``thresholds``: names and defaults that users may override in their configuration.
