@@ -171,9 +171,24 @@ class Plan:
             path.append(hottest)
         return tuple(path)
 
+    def shape(self) -> tuple[object, ...]:
+        """What is done, without what it costs: equal for plans that execute the same."""
+        return tuple(
+            (n.path, n.node_type, n.relation, n.alias, n.index,
+             *(str(n.raw.get(key, "")) for key in _DOES))
+            for n in self.nodes()
+        )  # fmt: skip
+
     def indexes_used(self) -> frozenset[str]:
         return frozenset(n.index for n in self.nodes() if n.index)
 
+
+# What nodes of one type do differently (the output list apart, which only VERBOSE prints).
+_DOES = (
+    "Join Type", "Filter", "Join Filter", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond",
+    "Sort Key", "Group Key", "Strategy", "Workers Planned", "Scan Direction", "Command",
+    "Subplan Name", "One-Time Filter", "Presorted Key", "Cache Key",
+)  # fmt: skip
 
 # How ExplainNode in src/backend/commands/explain.c names nodes in the text format.
 _STRATEGIES = {

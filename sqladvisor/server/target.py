@@ -21,6 +21,7 @@ from sqladvisor.finding import InputProblem
 from sqladvisor.server.binaries import Binaries, find_binaries
 from sqladvisor.server.connect import connect_target, one_line, redact_dsn, resolve_dsn
 from sqladvisor.server.embedded import Cluster, plain_environment
+from sqladvisor.server.measure import Timing
 from sqladvisor.server.sandbox import Loaded, Sandbox, TableRows
 from sqladvisor.server.shadow import build_shadow, dump_schema, unreadable
 from sqladvisor.server.statistics import assume_rows, read_statistics
@@ -54,6 +55,8 @@ class Target:
     """A superuser session of the sandbox, None on a live server."""
     make_ground: Callable[[Say], psycopg.Connection] | None = None
     """Opens a session on an empty database of our own with the target's schema."""
+    timings: dict[str, Timing] = field(default_factory=dict)
+    """What statements took here as they are, by their text: each is timed once."""
     _whatif: WhatIf | None = None
     _ground: Ground | None = None
     _no_ground: str = ""
