@@ -8,7 +8,7 @@ to try it on, build, run and time what is advised. What does not help is not sho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -26,14 +26,17 @@ from sqladvisor.errors import ServerError
 from sqladvisor.finding import Evidence, Finding, InputProblem
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.explain import ExplainError, ExplainTimeout, explain, explainable
-from sqladvisor.server.parameters import has_parameters, with_values
+from sqladvisor.server.parameters import has_parameters, with_types, with_values
 from sqladvisor.server.target import Target, open_live, open_sandbox
 from sqladvisor.sql.effects import writes
+from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.source import read_source, statements
+from sqladvisor.sql.tree import unwrap
 
 if TYPE_CHECKING:
     from sqladvisor.plan.node import Plan
     from sqladvisor.server.sandbox import TableRows
+    from sqladvisor.sql.statement import Statement
 
 # SQLSTATEs of statements that can never run against this schema (appendix A of the manual).
 _WOULD_FAIL = frozenset(
@@ -41,6 +44,8 @@ _WOULD_FAIL = frozenset(
      "22007", "42P18", "42846", "21000", "42601", "42P02", "42P20")
 )  # fmt: skip
 LOST = "the connection to the server was lost: evidence is missing from here on"
+_UNDEFINED = frozenset(("42P01", "42703", "42883", "42704", "3F000"))
+_UNTYPED = frozenset(("42P08", "42P18"))
 _UNDEFINED_TABLE = "42P01"
 _TELLS_WHY = frozenset(
     ("query/unknown-column", "query/implicit-cast-on-column", "query/join-on-different-types")
@@ -162,9 +167,12 @@ def _plan_all(
     created = _created_here(audited.contexts)
     planned = []
     written = 0
+    settings: dict[str, dict[str, str]] = {}
     seen: Counter[str] = Counter()
     for number, context in enumerate(audited.contexts, 1):
         statement = context.statement
+        if statement.kind == "VariableSetStmt":
+            _follow_search_path(statement, settings.setdefault(statement.path, {}))
         if not explainable(statement.kind):
             continue
         if statement.embedding and statement.embedding.partial:
@@ -175,16 +183,22 @@ def _plan_all(
         item = as_planned(context)
         run = options.analyze and not item.generic and (not item.writes or options.allow_writes)
         try:
-            context.plan = _explain(target, item, options, run)
+            own = settings.get(statement.path)
+            context.plan = _explain(target, item, options, run, own)
         except ExplainError as error:
-            finding = _refused(error, item, engine, created, audited)
+            finding = _refused(error, item, target, created, audited)
             if finding is not None:
                 audited.findings.append(finding)
             continue
         seen[context.fingerprint] += 1
         written += run and item.writes
-        planned.append(item)
+        if not own:  # the shadow and the proofs know one search path only
+            planned.append(item)
         audited.findings += engine.check_plan(context)
+    for path in (p for p, own in settings.items() if own):
+        target.notes.append(
+            f"{path}: what follows SET search_path was planned, but no index or rewrite tried for it"
+        )
     if written and target.admin is None:
         target.notes.append(
             f"{written} writing statement{'s were' if written > 1 else ' was'} run and rolled back "
@@ -192,6 +206,17 @@ def _plan_all(
             "and what functions did outside the database"
         )
     return planned
+
+
+def _follow_search_path(statement: Statement, settings: dict[str, str]) -> None:
+    """Note what a ``SET search_path`` in an audited file means for the statements after it."""
+    tree = statement.tree
+    if tree.get("name") != "search_path":
+        return
+    settings.clear()
+    values = [unwrap(a)[1].get("sval", {}).get("sval", "") for a in tree.get("args", ())]
+    if tree.get("kind") == "VAR_SET_VALUE" and values:
+        settings["search_path"] = ", ".join(map(identifier, values))
 
 
 def as_planned(context: Context) -> Planned:
@@ -209,7 +234,9 @@ MAX_PLANNED = 3
 """Statements of one fingerprint that are planned: further ones differ in literals only."""
 
 
-def _explain(target: Target, item: Planned, options: Options, run: bool) -> Plan:
+def _explain(
+    target: Target, item: Planned, options: Options, run: bool, settings: Mapping[str, str] | None
+) -> Plan:
     connection = target.connection
     try:
         return explain(
@@ -219,11 +246,19 @@ def _explain(target: Target, item: Planned, options: Options, run: bool) -> Plan
             generic=item.generic,
             allow_writes=options.allow_writes,
             writes=item.writes,
+            settings=settings,
         )
     except ExplainError as error:
-        if not run or error.sqlstate in _WOULD_FAIL:
+        untyped = item.generic and error.sqlstate in _UNTYPED
+        if untyped:  # drivers say the types; here the columns do
+            item.sql = with_types(item.context)
+        elif not run or error.sqlstate in _WOULD_FAIL:
             raise
-        plan = explain(connection, item.sql, generic=item.generic, writes=item.writes)
+        plan = explain(
+            connection, item.sql, generic=item.generic, writes=item.writes, settings=settings
+        )
+        if untyped:
+            return plan
         stopped = isinstance(error, ExplainTimeout) and "statement timeout" in str(error)
         why = f"stopped after {options.timeout_ms / 1000:g} s (--timeout)" if stopped else error
         target.notes.append(
@@ -248,7 +283,7 @@ def _created_here(contexts: Sequence[Context]) -> frozenset[str]:
 def _refused(
     error: ExplainError,
     item: Planned,
-    engine: Engine,
+    target: Target,
     created: frozenset[str],
     audited: Audited,
 ) -> Finding | None:
@@ -257,9 +292,11 @@ def _refused(
     at = statement.locate(0, len(statement.text.split(None, 1)[0]))
     if statement.embedding and statement.embedding.holes:
         return None  # refused with what we took for the program's part, not with the program's
-    if error.sqlstate not in _WOULD_FAIL:
+    missing = target.incomplete and error.sqlstate in _UNDEFINED
+    if missing or error.sqlstate not in _WOULD_FAIL:
+        because = " (the schema was not loaded completely)" if missing else ""
         audited.problems.append(
-            InputProblem(statement.path, f"cannot be planned: {error}", at.line, at.column)
+            InputProblem(statement.path, f"cannot be planned: {error}{because}", at.line, at.column)
         )
         return None
     tables = {n.get("relname") for n in context.tree.of("RangeVar")}

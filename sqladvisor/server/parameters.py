@@ -49,6 +49,25 @@ def bind(ctx: Context, values: Mapping[int, str]) -> str:
     return sql
 
 
+def with_types(ctx: Context) -> str:
+    """The statement's SQL with each parameter cast to the type of the column it is compared with.
+
+    For a parameter whose type PostgreSQL cannot infer, because of where it stands first:
+    ``$1 IS NULL OR id = $1``.
+    """
+    types = {int(p.get("number", 0)): "" for p in ctx.tree.of("ParamRef")}
+    for node in ctx.tree.of("A_Expr"):
+        left, right = node.get("lexpr", {}), node.get("rexpr", {})
+        array = "[]" if node.get("kind") in ("AEXPR_OP_ANY", "AEXPR_OP_ALL") else ""
+        for column, other in ((left, right), (right, left)):
+            binding = ctx.binding(column)
+            kind, parameter = unwrap(other)
+            if kind == "ParamRef" and binding is not None and binding.definition is not None:
+                number = int(parameter.get("number", 0))
+                types[number] = types[number] or f"::{binding.definition.type}{array}"
+    return bind(ctx, {number: f"${number}{type_}" for number, type_ in types.items()})
+
+
 def _values(ctx: Context) -> dict[int, str]:
     found: dict[int, str] = {}
     for node in ctx.tree.of("A_Expr"):

@@ -1,14 +1,20 @@
 """A database of our own to try things in: the user's schema, and rows if there are any.
 
-Everything runs as a role that owns the database and is no superuser: a schema file cannot read
-the machine's files or start programs. Constraint triggers are off while rows are loaded.
+Everything that may call the schema's own functions (defaults, checks, triggers, casts) runs in
+sessions of a role that owns the database and is no superuser: a schema file cannot read the
+machine's files or start programs. A superuser only adds extensions and roles.
+Constraint triggers are off while rows are loaded.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import os
+import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING
@@ -16,6 +22,7 @@ from typing import IO, TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
+from sqladvisor.errors import InputError
 from sqladvisor.finding import InputProblem
 from sqladvisor.server.connect import one_line
 from sqladvisor.sql.inputs import expand, load
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
 
 ROLE = "sqladvisor"
 CHUNK = 1 << 20
+MAX_ROLES = 20
+"""Roles made for the sake of one statement."""
 
 # Says who may do what, which changes no plan; the roles they name do not exist here.
 _SKIPPED = frozenset(
@@ -37,6 +46,12 @@ _SKIPPED = frozenset(
      "CreatePublicationStmt", "CreateSubscriptionStmt", "CreateEventTrigStmt", "CheckPointStmt",
      "CreateTableSpaceStmt", "AlterSystemStmt", "CommentStmt", "SecLabelStmt")
 )  # fmt: skip
+
+_LEFT_OUT_SETTINGS = frozenset(("role", "session_authorization", "default_tablespace"))
+"""Settings of a dump that name roles and disks of the machine it comes from."""
+_NO_ROLE = re.compile(r'role "(.+)" does not exist')
+_CONTEXT_LINE = re.compile(r", line (\d+)")
+_OWN_PATH = '"$user", public'
 
 TableRows = tuple[str, Sequence[str], Iterable[bytes]]
 """Table (as written in SQL, may be qualified), its columns (empty: all), COPY text chunks."""
@@ -50,6 +65,8 @@ class Loaded:
     notes: list[str] = field(default_factory=list)
     rows: int = 0
     skipped: int = 0
+    failed: list[tuple[Statement, str]] = field(default_factory=list)
+    """DDL that could not be run, and why: what it makes is missing here."""
 
 
 class Sandbox:
@@ -67,6 +84,19 @@ class Sandbox:
     def connect(self) -> psycopg.Connection:
         """A session as the owner, in autocommit."""
         return self.cluster.connect(self.name, user=ROLE)
+
+    def _loader(self) -> psycopg.Connection:
+        """A session as the owner with triggers and foreign keys off.
+
+        Only a superuser may switch them off, or have a role's sessions begin so.
+        """
+        role, setting = sql.Identifier(ROLE), sql.Identifier("session_replication_role")
+        with self.cluster.connect("postgres") as admin:
+            admin.execute(sql.SQL("ALTER ROLE {} SET {} = replica").format(role, setting))
+            try:
+                return self.connect()
+            finally:
+                admin.execute(sql.SQL("ALTER ROLE {} RESET {}").format(role, setting))
 
     def load_schema(
         self, paths: Sequence[str], say: Callable[[str], None], *, rows: bool = True
@@ -102,22 +132,32 @@ class Sandbox:
     ) -> None:
         """Run DDL, statement by statement; without ``rows`` not the INSERT and COPY among it."""
         with self.connect() as owner, self.cluster.connect(self.name) as admin:
-            owner.execute("SET client_min_messages = error")
-            owner.execute("SET check_function_bodies = off")
             for source in sources:
                 say(f"loading schema {source.path}")
+                owner.execute("RESET ALL")  # a dump empties the search path: for itself alone
+                owner.execute("SET client_min_messages = error")
+                owner.execute("SET check_function_bodies = off")
                 loaded.problems += statements(source)[1]
                 for item in script(source):
                     kind = item.kind if isinstance(item, Statement) else "CopyStmt"
                     if rows or kind not in ("InsertStmt", "CopyStmt"):
                         self._run(item, source, owner, admin, loaded)
+                self._keep_search_path(owner)
+
+    def _keep_search_path(self, owner: psycopg.Connection) -> None:
+        """What a schema file has set its search path to holds for the queries about it, too."""
+        row = owner.execute("SELECT current_setting('search_path')").fetchone()
+        if row is not None and row[0].strip('" ') and row[0] != _OWN_PATH:
+            owner.execute(
+                sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path FROM CURRENT").format(
+                    sql.Identifier(ROLE), sql.Identifier(self.name)
+                )
+            )
 
     def load_rows(self, tables: Iterable[TableRows], say: Callable[[str], None]) -> Loaded:
         """COPY rows into tables, constraint triggers off, and bring their sequences forward."""
         loaded = Loaded()
-        with self.cluster.connect(self.name) as admin:
-            admin.execute("SET session_replication_role = replica")
-            admin.execute("SET search_path = public")
+        with self._loader() as loader:
             for table, columns, chunks in tables:
                 say(f"loading rows of {table}")
                 target = sql.SQL(".").join(map(sql.Identifier, table.split(".")))
@@ -125,20 +165,24 @@ class Sandbox:
                 command = sql.SQL("COPY {} {} FROM STDIN").format(
                     target, listed if columns else sql.SQL("")
                 )
-                loaded.rows += self._copy(admin, command, chunks, table, loaded)
-            self._advance_sequences(admin)
+                loaded.rows += self._copy(loader, command, chunks, table, loaded)
+            self._advance_sequences(loader)
         return loaded
 
     def load_data(self, paths: Sequence[str], say: Callable[[str], None]) -> Loaded:
         """Load rows from directories of TABLE.csv / TABLE.tsv (also .gz), such files, or .sql files.
 
-        CSV needs a header line with the column names; TSV is COPY's text format, all columns in
-        table order.
+        CSV needs a header line with the column names, in any order; TSV is COPY's text format, all
+        columns in table order. TABLE may be qualified, and need not be where it is the only one of
+        its name.
         """
         loaded = Loaded()
         files, loaded.problems = _data_files(paths)
-        with self.cluster.connect(self.name) as admin, self.connect() as owner:
-            admin.execute("SET session_replication_role = replica")
+        with (
+            self.cluster.connect(self.name) as admin,
+            self.connect() as owner,
+            self._loader() as loader,
+        ):
             for path in files:
                 say(f"loading rows of {path}")
                 stem, form = _form(path)
@@ -154,30 +198,67 @@ class Sandbox:
                     continue
                 try:
                     with _open(path) as file:
-                        header = file.readline() if form == "csv" else b""
-                        columns: sql.Composable = sql.SQL("")
+                        table = _table(loader, stem)
                         if form == "csv":
-                            text = header.decode("utf-8-sig").strip()
-                            listed = [c.strip().strip('"') for c in text.split(",")]
-                            columns = sql.SQL("({})").format(
-                                sql.SQL(", ").join(map(sql.Identifier, listed))
+                            self._load_csv(loader, table, file, path, loaded)
+                        else:
+                            command = sql.SQL("COPY {} FROM STDIN").format(table)
+                            loaded.rows += self._copy(
+                                loader, command, _chunks(file), path, loaded, header_lines=0
                             )
-                        command = sql.SQL("COPY {} {} FROM STDIN {}").format(
-                            sql.SQL(".").join(map(sql.Identifier, stem.split("."))),
-                            columns,
-                            sql.SQL("(FORMAT csv)" if form == "csv" else ""),
-                        )
-                        chunks = iter(partial(file.read, CHUNK), b"")
-                        loaded.rows += self._copy(admin, command, chunks, path, loaded)
-                except (OSError, EOFError, UnicodeDecodeError) as error:
+                except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
                     loaded.problems.append(InputProblem(path, f"cannot be read: {error}"))
-            self._advance_sequences(admin)
+                except InputError as error:
+                    loaded.problems.append(InputProblem(path, f"rows not loaded: {error}"))
+            self._advance_sequences(loader)
         return loaded
+
+    def _load_csv(
+        self,
+        loader: psycopg.Connection,
+        table: sql.Identifier,
+        file: IO[bytes],
+        path: str,
+        loaded: Loaded,
+    ) -> None:
+        header = file.readline().decode("utf-8-sig")
+        if not header.strip():
+            raise InputError("an empty file: a header line with the column names is missing")
+        names = next(csv.reader([header], skipinitialspace=True))
+        columns = sql.SQL(", ").join(map(sql.Identifier, names))
+        generated = _generated(loader, table)
+        if not generated & set(names):
+            command = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, columns)
+            loaded.rows += self._copy(loader, command, _chunks(file), path, loaded, header_lines=1)
+            return
+        # COPY cannot pass over a column: generated ones, which compute themselves, go elsewhere.
+        stage = sql.Identifier("sqladvisor_stage")
+        kept = sql.SQL(", ").join(sql.Identifier(n) for n in names if n not in generated)
+        try:
+            with loader.transaction():
+                loader.execute(
+                    sql.SQL(
+                        "CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} LIMIT 0"
+                    ).format(stage, columns, table)
+                )
+                command = sql.SQL("COPY {} FROM STDIN (FORMAT csv)").format(stage)
+                if self._copy(loader, command, _chunks(file), path, loaded, header_lines=1):
+                    moved = loader.execute(
+                        sql.SQL(
+                            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}"
+                        ).format(table, kept, kept, stage)
+                    )
+                    loaded.rows += moved.rowcount
+        except psycopg.Error as error:
+            if loader.closed:
+                raise
+            raise InputError(one_line(error)) from error
 
     def analyze(self) -> None:
         """VACUUM (ANALYZE): statistics and visibility map as a maintained database has them."""
-        with self.cluster.connect(self.name) as admin:
-            admin.execute("VACUUM (ANALYZE)")
+        with self.connect() as owner:
+            owner.execute("SET client_min_messages = error")  # the catalogs are not ours
+            owner.execute("VACUUM (ANALYZE)")
 
     def _run(
         self,
@@ -190,7 +271,7 @@ class Sandbox:
         if isinstance(item, CopyData):
             target = f"{item.table}{item.columns}"
             loaded.rows += self._copy(
-                admin if item.table else owner,
+                owner,
                 f"COPY {target} FROM STDIN {item.options}".encode(),
                 _encoded(item.data),
                 f"{source.path}: COPY {item.table}",
@@ -199,16 +280,16 @@ class Sandbox:
             return
         if not isinstance(item, Statement):
             return
-        if item.kind in _SKIPPED or _only_owner(item.kind, item.tree):
+        if _left_out(item.kind, item.tree):
             loaded.skipped += 1
             return
         connection = admin if item.kind in ("CreateExtensionStmt", "CopyStmt") else owner
         if item.kind == "CopyStmt":
             return  # its data follows as a CopyData item; COPY from files and programs is not run
         try:
-            owner_result = connection.execute(item.sql.encode())
+            result = _execute(connection, item, admin)
             if item.kind == "InsertStmt":
-                loaded.rows += max(owner_result.rowcount, 0)
+                loaded.rows += max(result.rowcount, 0)
         except psycopg.Error as error:
             if connection.closed:
                 raise
@@ -216,6 +297,7 @@ class Sandbox:
                 connection.rollback()
             position = getattr(error.diag, "statement_position", None)
             at = item.locate(item.to_text(int(position) - 1 if position else 0))
+            loaded.failed.append((item, one_line(error)))
             loaded.problems.append(
                 InputProblem(item.path, f"schema: {one_line(error)}", at.line, at.column)
             )
@@ -227,6 +309,8 @@ class Sandbox:
         chunks: Iterable[bytes],
         place: str,
         loaded: Loaded,
+        *,
+        header_lines: int | None = None,
     ) -> int:
         try:
             with connection.cursor() as cursor:
@@ -237,22 +321,89 @@ class Sandbox:
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            loaded.problems.append(InputProblem(place, f"rows not loaded: {one_line(error)}"))
+            found = _CONTEXT_LINE.search(error.diag.context or "")
+            at = f" (line {found[1]} of the data)" if found and header_lines is None else ""
+            line = int(found[1]) + header_lines if found and header_lines is not None else None
+            message = f"rows not loaded: {one_line(error)}{at}"
+            loaded.problems.append(InputProblem(place, message, line))
             return 0
 
     @staticmethod
-    def _advance_sequences(admin: psycopg.Connection) -> None:
-        owned = admin.execute(
+    def _advance_sequences(owner: psycopg.Connection) -> None:
+        owned = owner.execute(
             """SELECT s.oid::regclass::text, d.refobjid::regclass::text, quote_ident(a.attname)
             FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
             JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
             WHERE d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')"""
         ).fetchall()
         for sequence, table, column in owned:
-            admin.execute(
-                f"SELECT setval('{sequence}', m) FROM (SELECT max({column}) AS m FROM {table}) t "
-                "WHERE m IS NOT NULL".encode()
-            )
+            with suppress(psycopg.DataError, psycopg.ProgrammingError):  # owned by no number
+                owner.execute(
+                    f"SELECT setval(%s::regclass, m) FROM (SELECT max({column}) AS m FROM {table}) t "
+                    "WHERE m > 0".encode(),
+                    [sequence],
+                )
+
+
+def _execute(
+    connection: psycopg.Connection, item: Statement, admin: psycopg.Connection
+) -> psycopg.Cursor:
+    """Run a statement; a role that only a policy or a default privilege names is made for it."""
+    for _ in range(MAX_ROLES):
+        try:
+            return connection.execute(item.sql.encode())
+        except psycopg.errors.UndefinedObject as error:
+            missing = _NO_ROLE.fullmatch(error.diag.message_primary or "")
+            if missing is None:
+                raise
+            admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(missing[1])))
+    return connection.execute(item.sql.encode())
+
+
+def _table(connection: psycopg.Connection, name: str) -> sql.Identifier:
+    """The table that a file is named for. Raises InputError.
+
+    As named; else the only one of that name in any schema; else the same whatever the case.
+    """
+    schema, _, table = name.rpartition(".")
+    rows = connection.execute(_TABLES.encode(), {"schema": schema, "table": table}).fetchall()
+    for rank in (1, 2, 3):
+        found = [(str(s), str(t)) for s, t, r in rows if r == rank]
+        if len(found) == 1:
+            return sql.Identifier(*found[0])
+        if found:
+            places = " and ".join(".".join(pair) for pair in found)
+            raise InputError(f"{name} may be {places}: name the file SCHEMA.TABLE")
+    raise InputError(f'relation "{name}" does not exist')
+
+
+_TABLES = """
+SELECT n.nspname, c.relname,
+       CASE WHEN c.relname <> %(table)s::text OR %(schema)s::text NOT IN ('', n.nspname) THEN 3
+            WHEN %(schema)s::text <> '' OR pg_table_is_visible(c.oid) THEN 1 ELSE 2 END
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND lower(c.relname) = lower(%(table)s::text) AND lower(%(schema)s::text) IN ('', lower(n.nspname))
+ORDER BY 1, 2"""
+
+
+def _generated(connection: psycopg.Connection, table: sql.Identifier) -> set[str]:
+    rows = connection.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attgenerated <> ''",
+        [table.as_string(connection)],
+    ).fetchall()
+    return {str(name) for (name,) in rows}
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(partial(file.read, CHUNK), b"")
+
+
+def _left_out(kind: str, tree: Node) -> bool:
+    """Whether a statement says only who may do what, or where files lie."""
+    if kind == "VariableSetStmt":
+        return tree.get("name") in _LEFT_OUT_SETTINGS
+    return kind in _SKIPPED or _only_owner(kind, tree)
 
 
 def _only_owner(kind: str, tree: Node) -> bool:

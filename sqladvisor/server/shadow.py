@@ -3,6 +3,8 @@
 Statistics are restored (pg_restore_relation_stats and _attribute_stats, PostgreSQL 18), heap and
 index files extended to their true sizes with holes, b-tree heights written, and two rows per table
 hold the ends of indexed columns, which the planner probes. Lives only on a cluster of our own.
+What may call a function of the source runs as the sandbox's plain role, as planning does: the
+source's author is not trusted with this machine. Catalogs are changed by functions of our own.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from sqladvisor.server.btree_size import KeyColumn, height
 from sqladvisor.server.connect import CONNECT_TIMEOUT_S, libpq_defaults, one_line, scrub
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.relation_files import pages_of, set_pages, write_btree
+from sqladvisor.server.sandbox import ROLE, Loaded, Sandbox
 from sqladvisor.server.statistics import RelationStatistics, Statistics
+from sqladvisor.sql.source import read_source
 
 LOCK_WAIT_MS = 2_000
 """What pg_dump waits for one table's lock."""
@@ -45,6 +49,19 @@ WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND (c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, 'SELECT')
        OR c.oid = ANY (%s::int8[]::oid[]))
 ORDER BY 1, 2"""
+TOOLS = "sqladvisor_tools"
+"""The schema of our own functions in a shadow."""
+# With a superuser's rights, for the plain role: what a catalog says of an index or a size.
+_TOOLS = f"""
+GRANT USAGE ON SCHEMA {TOOLS} TO {ROLE};
+CREATE FUNCTION {TOOLS}.show(indexes oid[], visible boolean) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
+    AS 'UPDATE pg_index SET indisvalid = visible WHERE indexrelid = ANY (indexes)';
+CREATE FUNCTION {TOOLS}.resize(relation oid, pages integer, tuples float8) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
+    AS 'UPDATE pg_class SET relpages = pages, reltuples = tuples WHERE oid = relation';
+"""
+MAX_LEFT_OUT = 10
 RESTORING_VERSION = 180000
 """server_version_num of the first PostgreSQL that can restore statistics."""
 _TYPES = {
@@ -63,7 +80,8 @@ class Shadow:
     left_out: list[str] = field(default_factory=list)
 
     def connect(self) -> psycopg.Connection:
-        return self.cluster.connect(self.name)
+        """A session to plan in, as the plain role that owns everything."""
+        return self.cluster.connect(self.name, user=ROLE)
 
 
 def dump_schema(
@@ -145,36 +163,33 @@ def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) 
         )
     shadow = Shadow(cluster, name)
     try:
-        cluster.create_database(name)
-        with shadow.connect() as connection:
-            connection.execute("SET client_min_messages = error")
-            _run_ddl(connection, ddl, shadow)
-            connection.execute("SET search_path = pg_catalog")
-            _settings(connection, name, statistics)
-            _insert_ends(connection, statistics)
-            connection.execute("VACUUM (FREEZE, TRUNCATE OFF)")
-            _restore(connection, statistics)
-            _resize(connection, cluster, statistics)
+        sandbox = Sandbox(cluster, name)
+        loaded = Loaded()
+        source = read_source("schema", ddl.encode())
+        sandbox.load_ddl([source], lambda _: None, loaded, rows=False)
+        shadow.left_out = _left_out(loaded)
+        with cluster.connect(name) as admin, sandbox.connect() as owner:
+            admin.execute("SET search_path = pg_catalog")
+            owner.execute("SET search_path = pg_catalog")
+            _settings(admin, name, statistics)
+            _insert_ends(admin, owner, statistics)
+            owner.execute("SET client_min_messages = error")
+            owner.execute("VACUUM (FREEZE, TRUNCATE OFF)")
+            _restore(owner, statistics)
+            _resize(admin, cluster, statistics)
     except psycopg.Error as error:
         raise ServerError(f"the shadow planner cannot be built: {one_line(error)}") from error
     return shadow
 
 
-def _run_ddl(connection: psycopg.Connection, ddl: str, shadow: Shadow) -> None:
-    from sqladvisor.sql.source import read_source, statements
-
-    found, _ = statements(read_source("schema", ddl.encode()))
-    for statement in found:
-        try:
-            connection.execute(statement.sql.encode())
-        except psycopg.Error as error:
-            if connection.closed:
-                raise
-            if statement.kind not in ("CommentStmt", "GrantStmt", "CreateEventTrigStmt"):
-                shadow.left_out.append(
-                    f"the shadow planner lacks: {statement.text.split(chr(10))[0][:80]} "
-                    f"({one_line(error)})"
-                )
+def _left_out(loaded: Loaded) -> list[str]:
+    """What could not be made, for the report; the first few."""
+    said = [
+        f"the shadow planner lacks: {statement.text.split(chr(10))[0][:80]} ({why})"
+        for statement, why in loaded.failed
+    ]
+    more = len(said) - MAX_LEFT_OUT
+    return said[:MAX_LEFT_OUT] + ([f"and {more} more that it lacks"] if more > 0 else [])
 
 
 def _settings(connection: psycopg.Connection, name: str, statistics: Statistics) -> None:
@@ -188,6 +203,14 @@ def _settings(connection: psycopg.Connection, name: str, statistics: Statistics)
         except psycopg.Error:
             if connection.closed:
                 raise  # a setting this version does not know cannot matter to its plans
+    if statistics.search_path:
+        connection.execute(
+            sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}").format(
+                sql.Identifier(ROLE),
+                sql.Identifier(name),
+                sql.SQL(", ").join(map(sql.Identifier, statistics.search_path)),
+            )
+        )
 
 
 def _restore(connection: psycopg.Connection, statistics: Statistics) -> None:
@@ -208,7 +231,7 @@ def _restore(connection: psycopg.Connection, statistics: Statistics) -> None:
             connection.execute(
                 "SELECT pg_restore_attribute_stats(" + ", ".join(parts) + ") "
                 "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-                "WHERE n.nspname = %s AND c.relname = %s",
+                "WHERE n.nspname = %s AND c.relname = %s AND pg_get_userbyid(c.relowner) = user",
                 [*values, column.schema, column.table],
             )
 
@@ -218,12 +241,14 @@ def _restore_relation(connection: psycopg.Connection, r: RelationStatistics) -> 
         "SELECT pg_restore_relation_stats('schemaname', n.nspname::text, 'relname', c.relname::text,"
         " 'relpages', %s::integer, 'reltuples', %s::real, 'relallvisible', %s::integer)"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = %s",
+        " WHERE n.nspname = %s AND c.relname = %s AND pg_get_userbyid(c.relowner) = user",
         [r.relpages, r.reltuples, r.relallvisible, r.schema, r.name],
     )
 
 
-def _insert_ends(connection: psycopg.Connection, statistics: Statistics) -> None:
+def _insert_ends(
+    admin: psycopg.Connection, connection: psycopg.Connection, statistics: Statistics
+) -> None:
     """Two rows a table, holding the smallest and the largest value of each column."""
     bounds: dict[tuple[str, str], dict[str, tuple[str | None, str | None]]] = {}
     for column in statistics.columns:
@@ -233,7 +258,7 @@ def _insert_ends(connection: psycopg.Connection, statistics: Statistics) -> None
     for (schema, table, name), ends in statistics.ends.items():
         bounds.setdefault((schema, table), {})[name] = ends
     for (schema, table), columns in bounds.items():
-        with _unconstrained(connection, schema, table) as writable:
+        with _unconstrained(admin, schema, table) as writable:
             if not writable:
                 continue
             for side in (0, 1):
@@ -260,7 +285,8 @@ def _insert_ends(connection: psycopg.Connection, statistics: Statistics) -> None
 def _unconstrained(
     connection: psycopg.Connection, schema: str, table: str
 ) -> Iterator[dict[str, str]]:
-    """The table's plain columns and types, its NOT NULLs and triggers off for the moment."""
+    """The table's plain columns and types, its NOT NULLs off for the moment and its triggers for good."""
+    qualified = sql.Identifier(schema, table)
     rows = connection.execute(
         """SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, c.oid
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
@@ -271,9 +297,10 @@ def _unconstrained(
     ).fetchall()
     required = [r[0] for r in rows if r[2]]
     change = "UPDATE pg_attribute SET attnotnull = %s WHERE attrelid = %s AND attname = ANY (%s)"
-    connection.execute("SET session_replication_role = replica")
     if required:
         connection.execute(change, [False, rows[0][3], required])
+    if rows:
+        connection.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER ALL").format(qualified))
     try:
         yield {r[0]: r[1] for r in rows}
     finally:
@@ -301,10 +328,11 @@ def _resize(connection: psycopg.Connection, cluster: Cluster, statistics: Statis
     ]
     # Index metapages may sit in shared buffers: out with them before the files change.
     connection.execute("CHECKPOINT")
-    connection.execute("CREATE SCHEMA sqladvisor_tools")
-    connection.execute("CREATE EXTENSION pg_buffercache SCHEMA sqladvisor_tools")
+    connection.execute(f"CREATE SCHEMA {TOOLS}")
+    connection.execute(_TOOLS)
+    connection.execute(f"CREATE EXTENSION pg_buffercache SCHEMA {TOOLS}")
     connection.execute(
-        "SELECT sqladvisor_tools.pg_buffercache_evict_relation(c.oid) FROM pg_class c JOIN pg_namespace n "
+        f"SELECT {TOOLS}.pg_buffercache_evict_relation(c.oid) FROM pg_class c JOIN pg_namespace n "
         "ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'r', 'm') AND n.nspname !~ '^pg_' "
         "AND n.nspname <> 'information_schema'"
     ).fetchall()

@@ -106,6 +106,8 @@ class Statistics:
     ends: dict[tuple[str, str, str], tuple[str | None, str | None]] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    search_path: tuple[str, ...] = ()
+    """The schemas in which the session that read this finds unqualified names."""
 
 
 def read_statistics(connection: psycopg.Connection) -> Statistics:
@@ -129,6 +131,7 @@ def read_statistics(connection: psycopg.Connection) -> Statistics:
         )
         ends, missing = _ends(connection)
         settings = {n: _with_unit(v) for n, v in connection.execute(_SETTINGS).fetchall()}
+        path = connection.execute("SELECT current_schemas(false)::text[]").fetchone()
     except psycopg.Error as error:
         raise ServerError(f"statistics cannot be read: {one_line(error)}") from error
     analyzed = {(c.schema, c.table) for c in columns}
@@ -136,7 +139,8 @@ def read_statistics(connection: psycopg.Connection) -> Statistics:
              and (r.schema, r.name) not in analyzed]  # fmt: skip
     if blind:
         missing.append(f"no column statistics visible for {', '.join(blind[:5])}")
-    return Statistics(version, relations, columns, ends, settings, tuple(missing))
+    search_path = tuple(path[0]) if path else ()
+    return Statistics(version, relations, columns, ends, settings, tuple(missing), search_path)
 
 
 def _ends(

@@ -51,6 +51,8 @@ class Target:
     notes: list[str] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
     """What every planner figure rests on, said beside it (assumed row counts)."""
+    incomplete: bool = False
+    """Whether the schema was not loaded completely: what is missing may be no mistake of a query."""
     admin: Callable[[], psycopg.Connection] | None = None
     """A superuser session of the sandbox, None on a live server."""
     make_ground: Callable[[Say], psycopg.Connection] | None = None
@@ -133,8 +135,7 @@ def _sandbox_target(
     def make_whatif(say: Say) -> WhatIf:
         say("building the shadow planner")
         schema = dump_schema(binaries, cluster.dsn(sandbox.name), plain_environment())
-        with cluster.connect(sandbox.name) as admin:
-            statistics = read_statistics(admin)
+        statistics = read_statistics(connection)
         if not total:
             statistics = assume_rows(statistics, options.assume_rows)
         shadow = build_shadow(cluster, "shadow", schema, statistics)
@@ -158,6 +159,7 @@ def _sandbox_target(
         problems=[p for loaded in loads for p in loaded.problems],
         notes=[n for loaded in loads for n in loaded.notes],
         assumptions=assumptions,
+        incomplete=any(loaded.failed for loaded in loads),
         admin=lambda: cluster.connect(sandbox.name),
         make_ground=make_ground,
     )

@@ -19,7 +19,7 @@ from sqladvisor.server.btree_size import KeyColumn, height
 from sqladvisor.server.btree_size import pages as btree_pages
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.relation_files import pages_of, set_pages, write_btree
-from sqladvisor.server.shadow import Shadow
+from sqladvisor.server.shadow import TOOLS, Shadow
 
 PAGE = 8192
 
@@ -185,13 +185,9 @@ class ShadowWhatIf:
         else:
             size = max(pages_of(path), heap_pages // 10)
         set_pages(path, size)
-        connection.execute(
-            "UPDATE pg_class SET relpages = %s, reltuples = %s WHERE oid = %s", [size, rows, oid]
-        )
-        connection.execute(
-            "UPDATE pg_class SET relpages = %s, reltuples = %s WHERE oid = %s::regclass",
-            [heap_pages, row[2], index.table],
-        )
+        resize = f"SELECT {TOOLS}.resize(%s::regclass::oid, %s::integer, %s::float8)"
+        connection.execute(resize.encode(), [str(oid), size, rows])
+        connection.execute(resize.encode(), [index.table, heap_pages, row[2]])
         _set_valid(connection, [oid], False)
         return Handle(index, name, oid, size * PAGE)
 
@@ -209,10 +205,7 @@ class ShadowWhatIf:
 
 
 def _set_valid(connection: psycopg.Connection, oids: Sequence[int], valid: bool) -> None:
-    connection.execute(
-        "UPDATE pg_index SET indisvalid = %s WHERE indexrelid = ANY (%s::oid[])",
-        [valid, list(oids)],
-    )
+    connection.execute(f"SELECT {TOOLS}.show(%s::oid[], %s)".encode(), [list(oids), valid])
 
 
 _COLUMNS = """
