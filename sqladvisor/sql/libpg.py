@@ -90,7 +90,14 @@ def _parser() -> Any:
 
 _libpg = _parser()
 
-_TOO_DEEP = "nested too deeply for PostgreSQL's parser"
+_TOO_DEEP = "nested too deeply to be read"
+_MAX_DEPTH = 1000
+"""Levels of the JSON tree: some 250 calls, or 120 queries, in one another. PostgreSQL's own limit,
+of its stack (max_stack_depth), is a few times that."""
+_SHALLOW = 500
+"""Characters: a statement of fewer has no room for so many levels."""
+# What walks a tree recursively takes up to four Python frames a level, beside its caller's.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 5 * _MAX_DEPTH))
 _LOCATIONS = frozenset(
     ("location", "name_location", "arg_location", "rexpr_list_start", "rexpr_list_end", "list_start",
      "list_end")
@@ -106,7 +113,7 @@ def parse(sql: str) -> list[Parsed]:
     try:
         document = json.loads(_libpg.parse_sql_json(sql))
     except _libpg.ParseError as error:
-        raise _problem(error, to_char) from None
+        raise _problem(error, sql) from None
     except RecursionError:
         raise ParseProblem(_TOO_DEEP, 0) from None
     size = len(sql) if to_char is None else len(sql.encode())
@@ -119,6 +126,8 @@ def parse(sql: str) -> list[Parsed]:
         start, end = (first, last) if to_char is None else (to_char(first), to_char(last))
         start, end = _trimmed(sql, start, end)
         ((kind, node),) = entry["stmt"].items()
+        if end - start > _SHALLOW and _too_deep(node):
+            raise ParseProblem(_TOO_DEEP, start)
         if start or to_char is not None:
             _rebase(node, start, to_char)
         result.append(Parsed(start, end, kind, node))
@@ -130,7 +139,7 @@ def scan(sql: str) -> list[Token]:
     try:
         return _libpg.scan(sql)  # type: ignore[no-any-return]
     except _libpg.ParseError as error:
-        raise _problem(error, _byte_to_char(sql)) from None
+        raise _problem(error, sql) from None
 
 
 def fingerprint(sql: str) -> str:
@@ -138,7 +147,7 @@ def fingerprint(sql: str) -> str:
     try:
         return str(_libpg.fingerprint(sql))
     except _libpg.ParseError as error:
-        raise _problem(error, None) from None
+        raise _problem(error, sql) from None
 
 
 def normalize(sql: str) -> str:
@@ -146,16 +155,37 @@ def normalize(sql: str) -> str:
     try:
         return str(_libpg.normalize(sql))
     except _libpg.ParseError as error:
-        raise _problem(error, None) from None
+        raise _problem(error, sql) from None
 
 
-def _problem(error: Exception, to_char: Callable[[int], int] | None) -> ParseProblem:
-    message = str(error.args[0]) if error.args else "cannot be parsed"
-    offset = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else 0
+_MAX_MESSAGE = 160
+"""Characters: an error message quotes a token, which may be a literal of many lines."""
+
+
+def _problem(error: Exception, sql: str) -> ParseProblem:
+    message = " ".join(str(error.args[0]).split()) if error.args else "cannot be parsed"
+    # pglast has already turned the parser's cursor position into characters.
+    offset = error.args[1] if len(error.args) > 1 else None
     if "memory exhausted" in message or "stack depth limit" in message:
         message = _TOO_DEEP
-    del to_char  # pglast has already turned the parser's cursor position into characters
-    return ParseProblem(message, max(offset, 0))
+    if offset is None and message.endswith("at end of input"):
+        offset = len(sql)
+    if len(message) > _MAX_MESSAGE:
+        message = message[:_MAX_MESSAGE] + "…"
+    return ParseProblem(message, max(offset or 0, 0))
+
+
+def _too_deep(node: Node) -> bool:
+    level: list[Any] = [node]
+    for _ in range(_MAX_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            inside = item.values() if type(item) is dict else item
+            below += [i for i in inside if type(i) is dict or type(i) is list]
+        if not below:
+            return False
+        level = below
+    return True
 
 
 def _byte_to_char(sql: str) -> Callable[[int], int] | None:

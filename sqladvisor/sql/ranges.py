@@ -22,6 +22,8 @@ _SPELLINGS = frozenset(
      "yesterday", "tomorrow", "infinity", "-infinity", "epoch", "allballs", "nan")
 )  # fmt: skip
 _BOUNDS = frozenset(("<", "<=", ">", ">="))
+_MAX_LIMITS = 200
+"""Conditions on one column. More were written by a program, and are compared in pairs."""
 
 
 class Limit(NamedTuple):
@@ -46,7 +48,10 @@ class Limits(NamedTuple):
 
 
 def limits(parts: Iterable[Node], resolver: Resolver) -> list[Limits]:
-    """What AND-ed conditions say about each column that they compare with literals."""
+    """What AND-ed conditions say about each column that they compare with literals.
+
+    Columns with hundreds of conditions are left out.
+    """
     found: dict[object, Limits] = {}
     for part in parts:
         for side, limit in _limits_of(part):
@@ -55,7 +60,7 @@ def limits(parts: Iterable[Node], resolver: Resolver) -> list[Limits]:
                 continue
             key = (id(binding.item), shape(side))
             found.setdefault(key, Limits(binding, [])).limits.append(limit)
-    return list(found.values())
+    return [f for f in found.values() if len(f.limits) <= _MAX_LIMITS]
 
 
 def _limits_of(part: Node) -> Iterator[tuple[Node, Limit]]:

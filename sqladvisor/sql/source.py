@@ -22,14 +22,21 @@ from sqladvisor.sql.statement import Placeholder, Statement
 if TYPE_CHECKING:
     # Imported where used: compiling the splitter's patterns takes as long as auditing a plain file,
     # which never needs them.
-    from sqladvisor.sql.split import Chunk
+    from sqladvisor.sql.split import Chunk, Splitter
 
 MAX_STATEMENT = 8 * 1024 * 1024
 """Characters. One statement longer than this (a generated INSERT, mostly) takes seconds to parse
 and hundreds of MB: it is named, not audited."""
+MAX_STATEMENTS = 4 * 1024 * 1024
+"""Characters of all statements of one file. Their trees take about a hundred times as much memory:
+what comes after them is not audited."""
+
+MAX_PROBLEMS = 1000
+"""Statements of one file that cannot be parsed: it is not PostgreSQL's SQL then."""
 
 # What the whole-file parse would misread without failing: an @name placeholder is an operator.
-_SPECIAL = re.compile(r"@[A-Za-z_]|^\s*\\|\{\{|\$[0-9]", re.MULTILINE)
+# `? - 1` and `? || 'x'` are the prefix operator ? on another prefix operator.
+_SPECIAL = re.compile(r"@[A-Za-z_]|^[ \t\r\f\v]*\\|\{\{|\$[0-9]|\?\s*(?:[-+]|\|\|)", re.MULTILINE)
 _SET = re.compile(r"\\set\s+(\w+)\s+(\S+)")
 
 
@@ -95,61 +102,89 @@ def _lines(text: str) -> str:
 
 def statements(source: Source) -> tuple[list[Statement], list[InputProblem]]:
     """The statements of a file in order, and what of it could not be read."""
-    items, problems = _items(source)
-    return [i for i in items if isinstance(i, Statement)], problems
+    reader = _Reader(source)
+    found: list[Statement] = []
+    size = 0
+    for item in reader.items():
+        if isinstance(item, Statement):
+            size += len(item.text)
+            if size > MAX_STATEMENTS:
+                limit = MAX_STATEMENTS // 1048576
+                reader.problem(
+                    item.start, f"from here on nothing is audited (limit {limit} MB of statements)"
+                )
+                break
+            found.append(item)
+    return found, reader.problems
 
 
-def script(source: Source) -> Iterator[ScriptItem]:
-    """Statements, COPY data and psql commands in file order: what a loader replays."""
-    yield from _items(source)[0]
+def script(source: Source, problems: list[InputProblem] | None = None) -> Iterator[ScriptItem]:
+    """Statements, COPY data and psql commands in file order: what a loader replays.
+
+    Without limit, but for that of a single statement. ``problems`` is added to on the way.
+    """
+    return _Reader(source, problems).items()
 
 
 def comments(source: Source) -> Iterator[tuple[int, str]]:
     """(line, text) of every comment."""
-    from sqladvisor.sql.split import tokens
+    from sqladvisor.sql.split import Splitter, tokens
 
-    for token in tokens(source.text):
-        if token.kind == "comment":
-            line = source.text.count("\n", 0, token.start) + 1
-            yield line, source.text[token.start : token.end]
-
-
-def _items(source: Source) -> tuple[list[ScriptItem], list[InputProblem]]:
-    problems = [source.problem] if source.problem else []
     text = source.text
-    reader = _Reader(source)
-    if len(text) <= MAX_STATEMENT and not _SPECIAL.search(text):
-        try:
-            found = parse(text)
-        except ParseProblem:
-            pass
-        else:
-            for parsed in found:
-                reader.add(text[parsed.start : parsed.end], parsed.start, parsed, (), (), None)
-            return list(reader.items), problems
-    from sqladvisor.sql.split import Splitter
-
-    for chunk in Splitter(text).chunks():
-        reader.read(chunk)
-    return reader.items, problems + reader.problems
+    position, line = 0, 1
+    for start, end in Splitter(text).code():
+        for token in tokens(text, start):
+            if token.start >= end:
+                break
+            if token.kind == "comment":
+                line += text.count("\n", position, token.start)
+                position = token.start
+                yield line, text[token.start : token.end]
 
 
 class _Reader:
     """Collects the items of one file; knows lines, transaction blocks and psql variables."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, problems: list[InputProblem] | None = None) -> None:
         self.path = source.path
         self.text = source.text
-        self.items: list[ScriptItem] = []
-        self.problems: list[InputProblem] = []
+        self.problems: list[InputProblem] = [] if problems is None else problems
+        if source.problem:
+            self.problems.append(source.problem)
+        self._found: list[ScriptItem] = []
         self._starts = [0]
         find, position = source.text.find, source.text.find("\n")
         while position >= 0:
             self._starts.append(position + 1)
             position = find("\n", position + 1)
         self._variables = dict(source.variables)
+        self._copying: str = ""
         self._blocks = 0
         self._in_block = False
+
+    def items(self) -> Iterator[ScriptItem]:
+        text = self.text
+        if len(text) <= MAX_STATEMENT and not _SPECIAL.search(text):
+            try:
+                found = parse(text)
+            except ParseProblem:
+                pass
+            else:
+                for parsed in found:
+                    self.add(text[parsed.start : parsed.end], parsed.start, parsed, (), (), None)
+                yield from self._found
+                return
+        from sqladvisor.sql.split import Splitter
+
+        splitter = Splitter(text)
+        for chunk in splitter.chunks():
+            if len(self.problems) >= MAX_PROBLEMS:
+                message = f"{MAX_PROBLEMS:,} errors before this line: the rest is not read"
+                self.problem(chunk.start, message)
+                return
+            self.read(chunk, splitter)
+            yield from self._found
+            self._found.clear()
 
     def place(self, offset: int) -> tuple[int, int]:
         """Line and column (from 1, in characters) of an offset."""
@@ -159,43 +194,67 @@ class _Reader:
     def problem(self, offset: int, message: str) -> None:
         self.problems.append(InputProblem(self.path, message, *self.place(offset)))
 
-    def read(self, chunk: Chunk) -> None:
+    def read(self, chunk: Chunk, splitter: Splitter) -> None:
         text = self.text[chunk.start : chunk.end]
+        if chunk.kind == "copy-data":
+            self._copy(chunk, text)
+            return
+        self._copying = ""
         if chunk.kind == "meta":
             if found := _SET.match(text):
                 self._variables[found[1]] = found[2].strip("'")
-            self.items.append(MetaCommand(text.rstrip(), self.place(chunk.start)[0]))
+            self._copying = text[1:]
+            self._found.append(MetaCommand(text.rstrip(), self.place(chunk.start)[0]))
         elif chunk.kind == "unterminated":
             self.problem(chunk.marks[0].start, chunk.note)
-        elif chunk.kind == "copy-data":
-            self._copy(chunk, text)
         elif len(text) > MAX_STATEMENT:
             size = len(text) / 1048576
             self.problem(chunk.start, f"a statement of {size:.0f} MB is not audited (limit 8 MB)")
         else:
-            self._statement(chunk, text)
+            try:
+                self._statement(text, chunk)
+            except ParseProblem as problem:
+                self._broken(chunk, splitter, problem)
 
-    def _statement(self, chunk: Chunk, text: str) -> None:
+    def _statement(self, text: str, chunk: Chunk) -> None:
         from sqladvisor.sql.placeholders import readable
         from sqladvisor.sql.split import Token
 
-        marks = [Token(m.kind, m.start - chunk.start, m.end - chunk.start) for m in chunk.marks]
-        try:
-            read = readable(text, marks, self._variables)
-        except ParseProblem as problem:
-            self.problem(chunk.start + min(problem.offset, len(text)), problem.message)
-            return
-        for parsed in read.parsed:
-            # One chunk is one statement; two only where the splitter knows less than the parser.
-            whole = len(read.parsed) == 1
+        marks = [
+            Token(m.kind, m.start - chunk.start, m.end - chunk.start)
+            for m in chunk.marks
+            if m.end - chunk.start <= len(text)
+        ]
+        # One chunk is one statement; two only where the splitter knows less than the parser.
+        for part in readable(text, marks, self._variables):
             self.add(
-                text if whole else text[parsed.start : parsed.end],
-                chunk.start if whole else chunk.start + parsed.start,
-                parsed,
-                read.placeholders if whole else (),
-                read.offsets if whole else (),
-                read.sql if whole else None,
+                text[part.start : part.end],
+                chunk.start + part.start,
+                part.parsed,
+                part.placeholders,
+                part.offsets,
+                part.sql,
             )
+            if part.parsed.kind == "CopyStmt":
+                self._copying = text[part.start : part.end]
+
+    def _broken(self, chunk: Chunk, splitter: Splitter, problem: ParseProblem) -> None:
+        """Report a statement that cannot be parsed, and find what it has swallowed of others."""
+        at = min(chunk.start + problem.offset, chunk.end)
+        blamed = splitter.open_quote(chunk.start, chunk.end)
+        if blamed is not None:
+            self.problem(blamed.start, "unterminated quoted string")
+            return
+        self.problem(at, problem.message)
+        # Where the error is the first word of a statement, a semicolon is missing before it.
+        if at > chunk.start and splitter.begins_statement(at):
+            whole = True
+            try:
+                self._statement(self.text[chunk.start : at].rstrip(), chunk)
+            except ParseProblem:
+                whole = False
+            if whole or splitter.follows_blank(at):
+                splitter.go_on(at)
 
     def add(
         self,
@@ -215,7 +274,7 @@ class _Reader:
                 self._in_block, block = True, self._blocks
             elif what in ("TRANS_STMT_COMMIT", "TRANS_STMT_ROLLBACK", "TRANS_STMT_PREPARE"):
                 self._in_block = False
-        self.items.append(
+        self._found.append(
             Statement(
                 path=self.path,
                 text=text,
@@ -225,7 +284,7 @@ class _Reader:
                 column=column,
                 kind=parsed.kind,
                 tree=parsed.node,
-                placeholders=tuple(p for p in placeholders),
+                placeholders=placeholders,
                 offsets=offsets,
                 in_transaction=block,
             )
@@ -234,14 +293,10 @@ class _Reader:
     def _copy(self, chunk: Chunk, data: str) -> None:
         if chunk.note:
             self.problem(chunk.start, f"COPY data: {chunk.note}")
-        last = self.items[-1] if self.items else None
-        if not isinstance(last, Statement) or last.kind != "CopyStmt":
-            return
-        found = _COPY.match(last.text)
+        found = _COPY.match(self._copying)
         if found:
-            self.items.append(
-                CopyData(found["table"], found["columns"] or "", found["options"].strip(), data)
-            )
+            options = found["options"].strip()
+            self._found.append(CopyData(found["table"], found["columns"] or "", options, data))
 
 
 _COPY = re.compile(

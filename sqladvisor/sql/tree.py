@@ -146,12 +146,16 @@ def column_name(column: Node) -> tuple[str | None, str]:
 
 def conjuncts(wrapped: Node | None) -> list[Node]:
     """The AND-ed parts of a condition, each still wrapped; ``[]`` for none."""
-    if not wrapped:
-        return []
-    kind, node = unwrap(wrapped)
-    if kind == "BoolExpr" and node.get("boolop") == "AND_EXPR":
-        return [part for arg in node.get("args", ()) for part in conjuncts(arg)]
-    return [wrapped]
+    result: list[Node] = []
+    stack = [wrapped] if wrapped else []
+    while stack:
+        part = stack.pop()
+        kind, node = unwrap(part)
+        if kind == "BoolExpr" and node.get("boolop") == "AND_EXPR":
+            stack.extend(reversed(node.get("args", ())))
+        else:
+            result.append(part)
+    return result
 
 
 def constant(wrapped: Node) -> str | int | float | bool | EllipsisType | None:
