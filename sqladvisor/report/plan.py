@@ -22,7 +22,7 @@ WIDTH = 120
 MIN_TREE = 40
 """Columns that the tree has at least; labels are cut to what is left beside the figures."""
 MAX_GUIDES = 40
-"""Columns of a deep tree's lines: beyond it only the innermost are drawn."""
+"""Columns of a deep tree's lines: beyond it the depth and the innermost are shown."""
 MAX_DETAIL_LINES = 2
 """Lines of one condition, without --verbose."""
 _STYLE = re.compile("\x1b\\[[0-9;]*m")
@@ -178,7 +178,7 @@ def _label(row: Row, room: int) -> str:
     mark = f"{HOT} " if row.hot else "  "
     guides = "".join("  " if last else "│ " for last in row.last[:-1])
     if len(guides) > MAX_GUIDES:
-        guides = "… " + guides[-MAX_GUIDES:]
+        guides = f"…{len(row.last)} " + guides[-MAX_GUIDES:]
     branch = ("└ " if row.last[-1] else "├ ") if row.last else ""
     return _cut(mark + guides + branch + printable(row.node.label).replace("\n", " "), room)
 
@@ -187,7 +187,7 @@ def _margin(row: Row) -> str:
     """What stands before a line below a node: the tree's lines go on beside it."""
     guides = "".join("  " if last else "│ " for last in row.last)
     if len(guides) > MAX_GUIDES:
-        guides = "… " + guides[-MAX_GUIDES:]
+        guides = f"…{len(row.last)} " + guides[-MAX_GUIDES:]
     return f"  {guides}{'│ ' if row.node.children else '  '}  "
 
 
