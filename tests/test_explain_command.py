@@ -269,6 +269,28 @@ def test_a_query_on_a_live_server(make_database: Callable[..., Any]) -> None:
         explain("plan.txt", "SELECT 1")
 
 
+def test_a_query_in_the_sandbox_gets_its_index_and_nothing_about_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text(
+        "CREATE TABLE u (id int PRIMARY KEY);"
+        "CREATE TABLE t (id int PRIMARY KEY, a int REFERENCES u, pad text);"
+        "INSERT INTO t SELECT i, NULL, i || repeat('x', 90) FROM generate_series(1, 60000) i;"
+    )
+    options = Options(schema=(str(tmp_path / "schema.sql"),), analyze=True)
+    report = explain(query="SELECT * FROM t WHERE pad = 'y'", options=options)
+    assert {f.location.path for f in report.findings} == {"query"}
+    assert "index/missing" in {f.rule for f in report.findings}
+    text = render(report)
+    assert re.search(r"● Seq Scan on t +\S+ ms +\d+%", text)
+    assert "CREATE INDEX" in text
+
+
+def test_tables_without_rows_are_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE t (id int PRIMARY KEY);")
+    options = Options(schema=(str(tmp_path / "schema.sql"),))
+    report = explain(query="SELECT * FROM t", options=options)
+    assert any("empty tables" in note for note in report.notes)
+
+
 def test_what_writes_is_not_run_and_what_fails_is_told(make_database: Callable[..., Any]) -> None:
     database = make_database("CREATE TABLE t (id int)")
     report = explain(
