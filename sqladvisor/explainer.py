@@ -19,7 +19,7 @@ from sqladvisor.finding import Finding, InputProblem
 from sqladvisor.plan.annotate import Annotated
 from sqladvisor.plan.node import Plan
 from sqladvisor.report.model import Report
-from sqladvisor.rule import PLAN, load_rules
+from sqladvisor.rule import ADVICE, PLAN, load_rules
 
 MAX_SHOWN = 20
 """Plans of one file that are shown where it has more, the slowest ones: nobody reads on."""
@@ -204,11 +204,13 @@ def _on_server(data: bytes, path: str, options: Options, say: Callable[[str], No
     from sqladvisor.evidence import audit_with_server
     from sqladvisor.sql.inputs import STDIN
 
-    engine = _engine(options, ("plan", "index"))
+    engine = _engine(options, ("plan", "index"), ADVICE)
     audited = Audited()
     audit_with_server(["-"], options, engine, audited, say, lambda: data)
     if not audited.contexts and not audited.problems:
         audited.problems.append(InputProblem(path, "no statement to explain"))
+    if not options.dsn and any(_empty(c) for c in audited.contexts):
+        audited.notes.append("planned for empty tables: --data gives the plans that rows would get")
     report = finish(engine, audited, options)
     problems = tuple(replace(p, path=path if p.path == STDIN else p.path) for p in report.problems)
     findings = tuple(
@@ -253,7 +255,8 @@ def _of_statement(findings: Sequence[Finding], text: str, line: int) -> Iterator
             yield finding
 
 
-def _engine(options: Options, kinds: Sequence[str]) -> Engine:
+def _engine(options: Options, kinds: Sequence[str], *subjects: str) -> Engine:
+    """The rules of these kinds that look at a plan, or at another subject named."""
     rules = load_rules(kinds, options.rule_packs)
     wanted = [r for r in rules if options.selection.wants(r.id)]
-    return Engine([r for r in wanted if kinds != ("plan",) or PLAN in r.on])
+    return Engine([r for r in wanted if not {PLAN, *subjects}.isdisjoint(r.on)])

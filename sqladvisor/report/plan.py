@@ -259,7 +259,9 @@ def _summary(report: Report, plans: Sequence[Annotated], paint: Painter) -> str:
         if (n := report.count(s))
     ]
     found = ", ".join(counts) if counts else paint("good", "no findings")
-    line = f"{found} in {len(plans)} plan{'s' * (len(plans) != 1)}" if plans else "no plan"
+    line = f"{found} in {len(plans)} plan{'s' * (len(plans) != 1)}"
+    if not plans:
+        line = f"{found}, no plan" if counts else "no plan"
     if report.problems:
         line += f", {paint('error', f'{len(report.problems)} could not be explained')}"
     legend = f"{HOT} hot path; self: without the nodes below"
