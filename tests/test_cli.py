@@ -102,7 +102,9 @@ def test_unusable_input_is_one_line_and_exit_2(
 def test_empty_file_and_directory_without_sql(tmp_path: Path) -> None:
     (tmp_path / "empty.sql").write_bytes(b"")
     (tmp_path / "folder").mkdir()
-    assert sqladvisor("audit", "empty.sql", cwd=tmp_path).returncode == 0
+    done = sqladvisor("audit", "empty.sql", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "empty.sql: cannot audit: empty file" in done.stdout.decode()
     done = sqladvisor("audit", "folder", cwd=tmp_path)
     assert done.returncode == 2
     assert "folder: cannot audit: no .sql files in this directory" in done.stdout.decode()
@@ -212,6 +214,13 @@ def test_a_misspelt_threshold_is_not_ignored(tmp_path: Path, text: str, said: by
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+def test_rules_of_kinds_that_are_not_loaded_may_be_ignored(tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_text("SELECT 1;")
+    for pattern in ("plan/sort-spill", "plan", "query/would-fail"):
+        assert sqladvisor("audit", "q.sql", "--ignore", pattern, cwd=tmp_path).returncode == 0
+    assert sqladvisor("audit", "q.sql", "--ignore", "query/nothing", cwd=tmp_path).returncode == 2
 
 
 def test_thresholds_of_kinds_that_are_not_loaded_are_left_alone(tmp_path: Path) -> None:

@@ -101,12 +101,12 @@ def check(select: Node, ctx: Context) -> Iterator[Finding]:
         written = _cross_join(other, scope) is not None
         if (small and len(apart) == 2) or (written and (_distinct(one) or _distinct(other))):
             continue
-        sizes = f" ({rows[0]:,.0f} × {rows[1]:,.0f})" if product is not None else ""
+        sizes = f" (of {rows[0]:,.0f} and {rows[1]:,.0f})" if product is not None else ""
         link = _foreign_key(first, group)
         yield ctx.finding(
             _place(other),
-            f"no condition links {other.alias} to {one.alias}: every row of {_name(one)} is paired "
-            f"with every row of {_name(other)}{sizes}",
+            f"no condition links {other.alias} to {one.alias}: each row taken of {_name(one)} is "
+            f"paired with each one of {_name(other)}{sizes}",
             severity="info"
             if written or small or _perhaps_one(one, other, select, scope, ctx)
             else "warning",

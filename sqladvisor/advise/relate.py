@@ -15,7 +15,7 @@ from sqladvisor.finding import Finding
 
 SYMPTOMS = frozenset(
     ("plan/seq-scan-filtering", "plan/index-scan-filtering", "plan/nested-loop-blowup",
-     "plan/subplan-per-row", "plan/sort-spill")
+     "plan/subplan-per-row", "plan/sort-spill", "plan/cte-scan-full")
 )  # fmt: skip
 """What the plan shows when an index is missing or cannot be used."""
 SORTS = frozenset(("plan/sort-spill",))
@@ -71,7 +71,9 @@ def _cures(symptom: Finding, findings: Sequence[Finding]) -> Iterator[Finding]:
         if not _same_statement(finding, symptom):
             continue
         figures = finding.evidence.figures
-        if finding.rule == INDEX:
+        if symptom.rule == "plan/cte-scan-full":
+            cured = finding.rule == "query/cte-fence"
+        elif finding.rule == INDEX:
             if symptom.rule in SORTS:
                 cured = figures.get("removes_sort", False)
             else:

@@ -74,14 +74,14 @@ def items(place: tuple[int, int], spans: Spans, keywords: int) -> list[tuple[int
     found: list[tuple[int, int]] = []
     first = spans.token_at(place[0]) + keywords
     begin, end, depth = -1, -1, 0
-    for start, stop, token in spans.tokens[first:]:
+    for start, stop, name in spans.tokens[first:]:
         if start >= place[1]:
             break
-        if depth == 0 and token == "ASCII_44":
+        if depth == 0 and name == "ASCII_44":
             found.append((begin, end))
             begin = -1
             continue
-        depth += (token in _OPEN) - (token in _CLOSE)
+        depth += (name in _OPEN) - (name in _CLOSE)
         begin, end = (start if begin < 0 else begin), stop
     return [*found, (begin, end)] if begin >= 0 else found
 
