@@ -23,7 +23,7 @@ from sqladvisor.engine import Engine
 from sqladvisor.evidence import Planned, as_planned
 from sqladvisor.finding import SEVERITY_RANK, Finding, Fix, InputProblem
 from sqladvisor.server.explain import explainable
-from sqladvisor.sql.inputs import expand, load
+from sqladvisor.sql.inputs import PROGRAMS, expand, load
 from sqladvisor.sql.source import Source, comments, read_source, statements
 from sqladvisor.sql.statement import Statement
 from sqladvisor.suppress import MARK, Suppression, apply, read_suppressions
@@ -82,6 +82,9 @@ def fix_files(
     files, _ = expand(paths)  # what cannot be read is reported by the audit that follows
     fixer = _Fixer(target, Engine(engine.rules), options, say, fixed)
     for path in files:
+        if path.lower().endswith(PROGRAMS):
+            fixed.left.append(f"{path}: not written back: only files of SQL are")
+            continue
         data = load(path)
         if isinstance(data, InputProblem):
             continue

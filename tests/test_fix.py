@@ -141,6 +141,13 @@ def test_a_suppressed_finding_is_not_fixed(folder: Path) -> None:
     assert after(folder).decode() == kept + f"{FIXED_DAY};\n"
 
 
+def test_programs_are_left_alone(folder: Path) -> None:
+    before = f'query = "{DAY}"\n'
+    report = fix(folder, before, name="q.py")
+    assert after(folder, "q.py").decode() == before
+    assert [n for n in report.notes if "only files of SQL" in n]
+
+
 def test_only_selected_rules_fix(folder: Path) -> None:
     from sqladvisor.engine import Selection
 

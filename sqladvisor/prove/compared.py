@@ -133,6 +133,8 @@ def _expression(node: Node, ctx: Context, result: Compared, numbers: bool) -> No
         # What stands opposite the column first; what it is computed with after it.
         texts = [t for c in (*other.constants, *one.constants) if (t := _text(c, ctx))]
         texts += _sums(one.constants, other.constants)
+        if node.get("kind") in ("AEXPR_OP_ANY", "AEXPR_OP_ALL"):
+            texts += [f"({t}::text[])[{place}]" for t in texts[:1] for place in (1, 2, 3)]
         for key in keys:
             known = result.operands.setdefault(key, {})
             for text in texts[: MAX_OPERANDS - len(known)]:
@@ -152,6 +154,7 @@ def _sums(mine: list[Node], others: list[Node]) -> list[str]:
             x, y = constant(a), constant(b)
             if isinstance(x, int | float) and isinstance(y, int | float):
                 found += [f"{y} - {x}" if x >= 0 else f"{y} + {-x}", f"{y} + {x}"]
+                found += [f"{y}::numeric / {x}"] if x else []
     return found
 
 

@@ -76,6 +76,12 @@ _DESIGNS = (
     _Design("any values", 0.0, near=0.3),
     _Design("many rows", 0.7, rows=2.5),
     _Design("ends of the types", 0.5, edges=True),
+    _Design("values around those compared, again", 0.6, near=1.0, null=0.0),
+    _Design("values around those compared, mostly", 0.3, near=1.0, null=0.0),
+    _Design("values around those compared, in few rows", 0.6, near=1.0, null=0.0, rows=0.4),
+    _Design("values around those compared, in few rows, again", 0.6, near=1.0, rows=0.4),
+    _Design("most match, again", 0.75),
+    _Design("half match", 0.5),
 )
 
 

@@ -32,6 +32,7 @@ from sqladvisor.prove.tables import Used, relation_names, used_tables
 from sqladvisor.prove.values import make_pools
 from sqladvisor.server.connect import one_line
 from sqladvisor.sql.source import read_source, statements
+from sqladvisor.sql.tree import function_name
 
 PROVABLE = frozenset(("SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"))
 ENOUGH = 4
@@ -41,6 +42,11 @@ MAX_CANCELED = 2
 MAX_SHRINKING = 150
 """Runs spent on making a counterexample small."""
 
+_CHANCE = frozenset(
+    ("random", "random_normal", "clock_timestamp", "statement_timestamp", "timeofday",
+     "gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v1", "uuid_generate_v4")
+)  # fmt: skip
+"""Functions whose difference between two runs says nothing."""
 # Ways to run the same query: one whose result depends on them does not determine it.
 OTHER_PLANS = (
     ("SET LOCAL enable_hashjoin = off", "SET LOCAL enable_hashagg = off"),
@@ -119,6 +125,7 @@ class _Trial:
         self.original = original
         self.rewrite = rewrite
         self.order = order_of(original)
+        self.chance = _depends_on_chance(original) or _depends_on_chance(rewrite)
         self.used: Used
         self.before: tuple[str, ...] = ()
         self.written: tuple[str, ...] = ()
@@ -195,30 +202,31 @@ class _Trial:
             )
 
     def _compare(self, databases: Sequence[Database], values: Sequence[Assignment]) -> Proof:
-        done = rows = canceled = failed = 0
+        done = rows = canceled = undetermined = 0
         why = ""
         seen: set[object] = set()
-        for number, database in enumerate(databases):
+        for database in databases:
             compared_here = False
-            for given in _turns(values, number):
+            for given in values:
                 outcome, one = self._try(database, given)
                 if outcome is None:
                     if one.result.canceled:
                         canceled += 1
-                    else:
-                        failed += 1
-                        why = why or one.result.error
+                    why = why or one.result.error
                     if canceled > MAX_CANCELED:
                         return Proof(impossible="it takes too long on a few rows")
                     continue
-                if outcome and self._determined(database, given, one):
+                if outcome and not self.chance and self._determined(database, given):
                     return self._refuted(database, given, outcome)
-                if not outcome:
+                if outcome:
+                    undetermined += 1
+                else:
                     compared_here = True
-                    rows += len(one.result.rows) or sum(map(len, one.result.tables))
-                    seen.add((one.result.rows, one.result.tables, one.result.count))
+                    everything = one.unlimited.rows if one.unlimited else one.result.rows
+                    rows += len(everything) or sum(map(len, one.result.tables))
+                    seen.add((everything, one.result.tables, one.result.count))
             done += compared_here
-        if done < min(ENOUGH, len(databases)):
+        if done < min(ENOUGH, len(databases)) or undetermined > done:
             reason = why or "its result depends on chance"
             return Proof(done, rows, impossible=f"no comparison on generated rows: {reason}")
         if len(seen) < 2 and self.used.tables:
@@ -245,20 +253,25 @@ class _Trial:
         everything = run(self.connection, unlimited) if unlimited and not result.error else None
         return Given(result, side.arranged.added, everything)
 
-    def _determined(self, database: Database, values: Assignment, first: Given) -> bool:
-        """Whether the original gives the same however it is planned and its rows are stored."""
-        for turned in (database, database.reversed()):
-            with self.connection.transaction(force_rollback=True):
-                self.ground.fill(turned, self.used)
-                for settings in ((), *OTHER_PLANS):
-                    with self.connection.transaction(force_rollback=True):
-                        for command in settings:
-                            self.connection.execute(command.encode())
-                        again = self._given(self.one, values)
-                    if again.result.error != first.result.error:
-                        return False
-                    if not first.result.error and difference(self.order, first, again):
-                        return False
+    def _determined(self, database: Database, values: Assignment) -> bool:
+        """Whether the original gives the same however it is planned and its rows are stored.
+
+        All in one transaction: in another one now() is another time."""
+        first: Given | None = None
+        with self.connection.transaction(force_rollback=True):
+            for turned in (database, database.reversed()):
+                with self.connection.transaction(force_rollback=True):
+                    self.ground.fill(turned, self.used)
+                    for settings in ((), *OTHER_PLANS):
+                        with self.connection.transaction(force_rollback=True):
+                            for command in settings:
+                                self.connection.execute(command.encode())
+                            again = self._given(self.one, values)
+                        first = first or again
+                        if again.result.error != first.result.error:
+                            return False
+                        if not first.result.error and difference(self.order, first, again):
+                            return False
         return True
 
     def _refuted(self, database: Database, values: Assignment, outcome: str) -> Proof:
@@ -274,19 +287,26 @@ class _Trial:
     ) -> tuple[Database, str]:
         """The database without rows, and rows without values, that the difference does not need."""
         runs = 0
-        for smaller_of in (_without_rows, _with_nulls):
+        for smaller_of in (_without_zone, _without_rows, _with_nulls):
             again = True
             while again and runs < MAX_SHRINKING:
                 again = False
                 for smaller in smaller_of(database):
                     runs += 1
-                    found, one = self._try(smaller, values)
-                    if found and self._determined(smaller, values, one):
+                    found, _ = self._try(smaller, values)
+                    if found and self._determined(smaller, values):
                         database, outcome, again = smaller, found, True
                         break
                     if runs >= MAX_SHRINKING:
                         break
         return database, outcome
+
+
+def _depends_on_chance(ctx: Context) -> bool:
+    """Whether a statement asks for what differs from one run to the next."""
+    return bool(ctx.tree.by_kind.get("RangeTableSample")) or any(
+        function_name(call) in _CHANCE for call in ctx.tree.of("FuncCall")
+    )
 
 
 def _reads_relations(ctx: Context) -> bool:
@@ -295,19 +315,17 @@ def _reads_relations(ctx: Context) -> bool:
     return any("schemaname" in t or t.get("relname") not in ctes for t in ctx.tree.of("RangeVar"))
 
 
-def _turns(values: Sequence[Assignment], number: int) -> list[Assignment]:
-    """The parameters' values for one database: two of the sets, in turn."""
-    if len(values) < 3:
-        return list(values)
-    return [values[number % len(values)], values[(number + 1) % len(values)]]
-
-
 def _other_types(one: _Side, other: _Side) -> str:
     for number, original in other.numbers.items():
         theirs, mine = other.types[number - 1], one.types[original - 1]
         if theirs != mine and {theirs, mine} - {"text", "character varying"}:
             return f"takes parameter {original} as {theirs} instead of {mine}"
     return ""
+
+
+def _without_zone(database: Database) -> Iterator[Database]:
+    if database.zone:
+        yield replace(database, zone="")
 
 
 def _without_rows(database: Database) -> Iterator[Database]:

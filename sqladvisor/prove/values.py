@@ -45,6 +45,8 @@ _DAY_STARTS = re.compile(r"'(\d{4})(?:-(\d{2}))?'\Z")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
 _DATE = re.compile(r"\b(\d{4})-\d{2}-\d{2}\b")
 _INTEGER = re.compile(r"\d+\Z")
+_NARROW = ("number", "fraction", "uuid", "date", "moment", "text")
+"""Kinds of types, those first whose values the later ones can have too."""
 _MOMENTS = ("timestamp without time zone", "timestamp with time zone")
 _INTEGERS = {
     "smallint": (-32768, 32767),
@@ -181,10 +183,17 @@ def make_pools(
             unique = any(
                 c.unique for t in tables for c in t.columns if t.of(c.name) in members
             )  # its partners need as many values
-            same = (tuple(operands), unique, column.type, column.checks and key)
+            kinds = tuple(
+                sorted(
+                    {kind_of(c.base, c.category) for t in tables for c in t.columns
+                     if t.of(c.name) in members},
+                    key=lambda k: (_NARROW.index(k) if k in _NARROW else len(_NARROW), k),
+                )
+            )  # fmt: skip
+            same = (tuple(operands), unique, kinds, column.type, column.checks and key)
             if same not in known:
                 others = tuple(compared.literals) if _relevant(column.name, compared) else ()
-                known[same] = _pool(connection, column, operands, others, unique)
+                known[same] = _pool(connection, column, operands, others, unique, kinds)
             pools[key] = known[same]
     return pools
 
@@ -235,21 +244,26 @@ def _pool(
     operands: Sequence[Operand],
     others: Sequence[str],
     unique: bool,
+    kinds: Sequence[str],
 ) -> Pool:
+    """``kinds`` are those of the columns it is joined with, its own among them."""
     kind = kind_of(column.base, column.category)
     hits: list[str] = []
     near: list[str] = []
     for operand in operands:
-        satisfying, around = _around(operand, kind, operands)
+        satisfying, around = _around(operand, kind, operands, column.base)
         hits += satisfying
         near += around
     plain = [literal(v) for v in column.labels] or list(_PLAIN.get(kind, ()))
     if column.element:
         plain += plain_values(f"{column.element}[]")
-    fresh = list(_fresh(kind)) if unique else []
+    if len(kinds) > 1:
+        # Values that columns of several types can have, so that some of them are equal.
+        plain = [*_PLAIN.get(kinds[0], ()), *plain]
+    fresh = list(_fresh(kinds[0] if kinds else kind)) if unique else []
     extra = []
     for other in others:
-        satisfying, around = _around(Operand(other, "="), kind, ())
+        satisfying, around = _around(Operand(other, "="), kind, (), column.base)
         extra += [*satisfying, *around]
     edges = list(_EDGES.get(kind, ())) + [str(v) for v in _INTEGERS.get(column.base, ())]
     hits, near = hits[:MAX_COMPARED], near[: 2 * MAX_COMPARED]
@@ -305,7 +319,7 @@ def _fresh(kind: str) -> Iterator[str]:
 
 
 def _around(
-    operand: Operand, kind: str, operands: Sequence[Operand]
+    operand: Operand, kind: str, operands: Sequence[Operand], base: str
 ) -> tuple[list[str], list[str]]:
     """Candidates that satisfy ``column <operator> value``, and those around the value."""
     e = f"({operand.text})"
@@ -326,7 +340,7 @@ def _around(
         found = _sorted(how, typed, after, before, [*distances, f"{typed[0]} + 31"])
         return found if found[0] else (distances, found[1])
     if kind == "moment":
-        return _moments(operand, operands)
+        return _moments(operand, operands, base)
     if kind in ("time without time zone", "time with time zone"):
         return _sorted(how, [e], [f"{e}::interval + '1 s'"], [f"{e}::interval - '1 s'"], [])
     if kind == "interval":
@@ -335,7 +349,8 @@ def _around(
     if kind == "jsonb":
         return _documents(operand, operands)
     if kind == "array":
-        return [e, f"ARRAY[{e}]"], [f"ARRAY[{e}, {e}]", f"ARRAY[NULL, {e}]"]
+        beside = [f"ARRAY[{e} + 1]", f"ARRAY[{e} - 1]", f"ARRAY[{e} || 'x']"]
+        return [e, f"ARRAY[{e}]"], [f"ARRAY[{e}, {e}]", f"ARRAY[NULL, {e}]", *beside]
     return [e], []
 
 
@@ -364,7 +379,13 @@ def _texts(operand: Operand) -> tuple[list[str], list[str]]:
     if how in ("~~", "~~*", "!~~", "!~~*"):
         filled = f"replace(replace({e}, '%', 'x'), '_', 'y')"
         empty = f"replace(replace({e}, '%', ''), '_', 'y')"
-        return [filled, empty], [f"upper({filled})", f"{filled} || 'z'", f"'z' || {filled}", e]
+        bare = rf"regexp_replace({e}, '\\(.)', '\1', 'g')"
+        return [filled, empty, bare], [
+            f"upper({filled})",
+            f"{filled} || 'z'",
+            f"'z' || {filled}",
+            e,
+        ]
     if how in ("~", "~*", "!~", "!~*"):
         bare = f"btrim({e}, '^$')"
         return [bare], [f"{bare} || 'x'", f"'x' || {bare}", f"upper({bare})"]
@@ -390,10 +411,12 @@ def _dates(operand: Operand, operands: Sequence[Operand]) -> list[str]:
     return []
 
 
-def _moments(operand: Operand, operands: Sequence[Operand]) -> tuple[list[str], list[str]]:
+def _moments(
+    operand: Operand, operands: Sequence[Operand], base: str
+) -> tuple[list[str], list[str]]:
     e, how = f"({operand.text})", operand.operator
     days = _dates(operand, operands)
-    starts = [f"{e}::timestamptz", *(f"{d}::timestamptz" for d in days)]
+    starts = [f"{e}::{base}", *(f"{d}::{base}" for d in days)]
     if days:
         starts = starts[1:]
     hits, near = [], []
@@ -418,7 +441,7 @@ def _moments(operand: Operand, operands: Sequence[Operand]) -> tuple[list[str], 
         near += two
     # The nights on which clocks are changed in the years the statement speaks of.
     for year in dict.fromkeys(_DATE.findall(operand.text)):
-        near += [f"'{year}-03-31 02:30'::timestamptz", f"'{year}-11-03 01:30'::timestamptz"]
+        near += [f"'{year}-03-31 02:30'::{base}", f"'{year}-11-03 01:30'::{base}"]
     span = f"{e}::interval"
     for sign in "-+":
         away = f"now() {sign} {span}"
@@ -429,10 +452,19 @@ def _moments(operand: Operand, operands: Sequence[Operand]) -> tuple[list[str], 
 
 def _documents(operand: Operand, operands: Sequence[Operand]) -> tuple[list[str], list[str]]:
     hits, near = [operand.text], [f"""({operand.text})::jsonb || '{{"z": 1}}'"""]
-    for key in operands[:6]:
-        if key.text.startswith("'") and key.text != operand.text:
-            hits.append(f"jsonb_build_object({key.text}::text, {operand.text})")
-            hits.append(f"jsonb_build_object({key.text}::text, ({operand.text})::jsonb)")
-            near.append(f"jsonb_build_object({key.text}::text, NULL)")
-            near.append(f"jsonb_build_object({key.text}::text, jsonb_build_array({operand.text}))")
+    keys = [k.text for k in operands[:6] if k.text.startswith("'")]
+    paths = [k[2:-2].split(",") for k in keys if k.startswith("'{") and k.endswith("}'")]
+    named = [[f"{k}::text"] for k in keys] + [[f"'{p}'" for p in path] for path in paths]
+    named += [[f"{a}::text", f"{b}::text"] for a in keys[:3] for b in keys[:3] if a != b]
+    value = operand.text
+    for path in named:
+        hits += [_nested(path, value), _nested(path, f"({value})::jsonb")]
+        near += [_nested(path, "NULL"), _nested(path, f"jsonb_build_array({value})")]
+        near += [_nested(path, f"({value}) {sign} 1") for sign in "+-"]
     return hits, near
+
+
+def _nested(path: Sequence[str], value: str) -> str:
+    for key in reversed(path):
+        value = f"jsonb_build_object({key}, {value})"
+    return value
