@@ -140,7 +140,12 @@ def read_files(
             unread += _read_program(path, loaded, catalog, options, audited)
             continue
         source = read_source(path, loaded)
-        found, problems = statements(source)
+        if "-- name:" in source.text or "@name" in source.text:
+            from sqladvisor.source.annotated import annotated
+
+            found, problems = annotated(source)
+        else:
+            found, problems = statements(source)
         audited.files += 1
         audited.problems += problems
         audited.texts[source.path] = source.text

@@ -45,6 +45,11 @@ _FRAGMENT = re.compile(
     r"(?:\(.*\))?",
     re.IGNORECASE | re.DOTALL,
 )
+_ANY = re.compile(r"")
+_CLAUSES = (_FRAGMENT, None, _ANY)
+"""How to read a literal, in order: with gaps named for a clause as nothing, with all as something,
+
+with lists of placeholders as nothing (``strings.Repeat("?,", n - 1) + "?"``)."""
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _UNSHOWN = re.compile(r"[\"'`\\$@%#]|\s+|\{\}")
 
@@ -61,10 +66,9 @@ def embedded(
     for run, literal in enumerate(literals, 1):
         if literal.use == "message" or not begins_like_sql(literal.pieces):
             continue
-        for known in (True, False):
-            read = _read(source.path, literal, known)
-            if read is not None:
-                break
+        read = None
+        for clauses in _CLAUSES:
+            read = read or _read(source.path, literal, clauses)
         if read is None:
             continue
         template, own = read
@@ -88,11 +92,11 @@ def begins_like_sql(pieces: Sequence[Piece]) -> bool:
 class Template:
     """A literal's text as ``Statement.text`` has it: gaps are ``{{ expression }}``.
 
-    ``clauses``: gaps named for a clause (``{where}``) are ``{% where %}``, which stands for
-    nothing.
+    ``clauses``: gaps whose expression it matches (``{where}``) are ``{% where %}``, which stands
+    for nothing.
     """
 
-    def __init__(self, pieces: Sequence[Piece], *, clauses: bool = False) -> None:
+    def __init__(self, pieces: Sequence[Piece], clauses: re.Pattern[str] | None = None) -> None:
         self.text = ""
         self.names: dict[str, str] = {}
         self.gaps: list[tuple[int, int, Gap, bool]] = []
@@ -151,7 +155,7 @@ class Template:
                 start - first,
                 end - first,
                 numbers.get(start - first, 0),
-                roles.of(start - first) if roles else "value",
+                roles.of(start - first) if roles and gap.given != "marks" else "value",
                 start - first not in numbers,
                 quoted,
             )
@@ -181,9 +185,11 @@ class Template:
         return tuple(result)
 
 
-def _read(path: str, literal: Literal, clauses: bool) -> tuple[Template, list[Statement]] | None:
+def _read(
+    path: str, literal: Literal, clauses: re.Pattern[str] | None
+) -> tuple[Template, list[Statement]] | None:
     """The statements of a literal; None when PostgreSQL cannot read all of it."""
-    template = Template(literal.pieces, clauses=clauses)
+    template = Template(literal.pieces, clauses)
     if not template.text or len(template.text) > MAX_LITERAL or "\x00" in template.text:
         return None
     found, problems = statements(Source(path, template.text, variables=template.names))
@@ -237,14 +243,14 @@ def _has_substance(kind: str, node: Node) -> bool:
     )
 
 
-def _shown(gap: Gap, clauses: bool) -> str:
+def _shown(gap: Gap, clauses: re.Pattern[str] | None) -> str:
     """A gap as a placeholder that the SQL reader knows, with an expression that cannot end it."""
     expression = gap.expression.replace("{", "(").replace("}", ")")
     expression = _UNSHOWN.sub(lambda m: " " if m[0].isspace() else "", expression).strip(" -;")
     expression = expression.replace("--", "").replace("/*", "").replace("*/", "")
     if len(expression) > _SHOWN:
         expression = expression[: _SHOWN - 1].rstrip() + "…"
-    if clauses and _FRAGMENT.fullmatch(expression) and gap.given in ("value", "constant"):
+    if clauses and (clauses.fullmatch(expression) or (gap.given == "marks" and clauses is _ANY)):
         return f"{{% {expression} %}}"
     return f"{{{{ {expression or '…'} }}}}"
 

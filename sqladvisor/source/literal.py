@@ -135,6 +135,18 @@ def doubled(text: str, start: int, end: int, mark: str) -> list[Piece]:
     return pieces + verbatim(text, position, end)
 
 
+def single_quoted(text: str, start: int, end: int) -> list[Piece]:
+    """A single-quoted string: only its quote and the backslash itself are escaped."""
+    pieces: list[Piece] = []
+    position = start
+    while (at := text.find("\\", position, end)) >= 0 and at + 1 < end:
+        pieces += verbatim(text, position, at)
+        known = text[at + 1] in "\\'"
+        pieces.append(Text(text[at + 1] if known else text[at : at + 2], at, at + 2))
+        position = at + 2
+    return pieces + verbatim(text, position, end)
+
+
 # -- formats ----------------------------------------------------------------------------------------
 
 _VERB = re.compile(
@@ -144,15 +156,17 @@ _VERB = re.compile(
 _BRACE = re.compile(r"\{\{|\}\}|\{(?P<inner>[^{}\n]*)\}")
 _NUMBER_VERBS = frozenset("diufFeEgGxXobB")
 
-Argument = Callable[[str | int], tuple[str, Given] | None]
-"""The expression (and what it is) that a format's name or position (from 0) stands for."""
+Filling = tuple[str, Given] | str | None
+"""What fills a place of a format: an expression and what it is, known text, or nobody knows."""
+Argument = Callable[[str | int], Filling]
+"""What a format's name or position (from 0) stands for."""
 
 
 def printf(pieces: Sequence[Piece], argument: Argument) -> list[Piece]:
     """A printf-like format with its verbs as gaps; a verb without an argument stays text."""
     count = 0
 
-    def replace(match: re.Match[str]) -> str | tuple[str, Given] | None:
+    def replace(match: re.Match[str]) -> Filling:
         nonlocal count
         if match["verb"] == "%":
             return "%"
@@ -164,7 +178,8 @@ def printf(pieces: Sequence[Piece], argument: Argument) -> list[Piece]:
         else:
             key, count = count, count + 1
         found = argument(key)
-        if found and match["verb"] in _NUMBER_VERBS and found[1] == "value":
+        numeric = match["verb"] in _NUMBER_VERBS
+        if isinstance(found, tuple) and numeric and found[1] == "value":
             return found[0], "number"
         return found
 
@@ -175,7 +190,7 @@ def braces(pieces: Sequence[Piece], argument: Argument) -> list[Piece]:
     """A brace format (str.format, string.Format, format!) with its fields as gaps."""
     count = 0
 
-    def replace(match: re.Match[str]) -> str | tuple[str, Given] | None:
+    def replace(match: re.Match[str]) -> Filling:
         nonlocal count
         if match["inner"] is None:
             return match[0][0]
@@ -191,7 +206,7 @@ def braces(pieces: Sequence[Piece], argument: Argument) -> list[Piece]:
 def _replaced(
     pieces: Sequence[Piece],
     pattern: re.Pattern[str],
-    replace: Callable[[re.Match[str]], str | tuple[str, Given] | None],
+    replace: Callable[[re.Match[str]], Filling],
 ) -> list[Piece]:
     result: list[Piece] = []
     for piece in pieces:

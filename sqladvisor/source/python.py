@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 
 from sqladvisor.source.literal import (
+    Filling,
     Gap,
     Literal,
     Piece,
@@ -204,7 +205,7 @@ class _Reader:
             values[0] = right
         inner.append(right)
 
-        def argument(key: str | int) -> tuple[str, Given] | None:
+        def argument(key: str | int) -> Filling:
             node = values.get(key)
             if node is not None:
                 return self._given(node)
@@ -254,7 +255,7 @@ class _Reader:
         values.update((k.arg, k.value) for k in node.keywords if k.arg)
         inner += values.values()
 
-        def argument(key: str | int) -> tuple[str, Given] | None:
+        def argument(key: str | int) -> Filling:
             parts = re.split(r"[.\[]", key, maxsplit=1) if isinstance(key, str) else [key]
             found = values.get(parts[0])
             if found is None:
@@ -263,10 +264,8 @@ class _Reader:
                     if isinstance(key, str) and any(k.arg is None for k in node.keywords)
                     else None
                 )
-            expression, given = self._given(found)
-            if len(parts) > 1:
-                expression, given = str(key), given_by(str(key))
-            return expression, "bound" if composed else given
+            known = (str(key), given_by(str(key))) if len(parts) > 1 else self._given(found)
+            return (known[0], "bound") if composed and isinstance(known, tuple) else known
 
         return braces(text, argument)
 
@@ -287,13 +286,15 @@ class _Reader:
             result += self._put_in(item, inner) if part is None else part
         return result
 
-    def _given(self, node: ast.expr) -> tuple[str, Given]:
-        """The expression of a format's argument, and what it is."""
+    def _given(self, node: ast.expr) -> Filling:
+        """What a format's argument is."""
         if isinstance(node, ast.Constant):
-            return self.source(node), "constant"
+            return (
+                str(node.value) if isinstance(node.value, int) else (self.source(node), "constant")
+            )
         start, end = self.span(node)
         piece = self._names.put_in(self.text[start:end], _name(node), start, end)
-        return self.text[start:end], piece.given if isinstance(piece, Gap) else "constant"
+        return piece.value if isinstance(piece, Text) else (piece.expression, piece.given)
 
     # -- literals -----------------------------------------------------------------------------
 

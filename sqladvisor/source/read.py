@@ -67,11 +67,10 @@ _ALIASES = {
     "cts": "ts",
     "kts": "kt",
 }
-_MENTIONS = re.compile(
-    r"\b(?:select\b.*?\bfrom|insert\s+into|update\b.*?\bset|delete\s+from|merge\s+into|with\b.*?\bas"
-    r"|create\s|select\s+\w+\s*\()",
-    re.IGNORECASE | re.DOTALL,
-)
+_MENTIONS = (("select", "from"), ("select", "("), ("insert", "into"), ("update", "set"),
+             ("delete", "from"), ("merge", "into"), ("with", "as"), ("create", "as"),
+             ("create", "table"), ("create", "index"))  # fmt: skip
+"""Words without which a file has no statement: then it is not parsed at all."""
 
 
 @dataclass(slots=True)
@@ -93,7 +92,8 @@ def read_program(path: str, data: bytes) -> Program:
     program = Program()
     source = read_source(path, data)
     program.text = source.text
-    if not _MENTIONS.search(source.text):
+    lowered = source.text.lower()
+    if not any(first in lowered and then in lowered for first, then in _MENTIONS):
         return program
     if source.problem:
         program.problems.append(source.problem)
