@@ -18,20 +18,24 @@ import psycopg
 from sqladvisor.advise.relate import relate
 from sqladvisor.advise.select import IndexAdvice, Question, advise
 from sqladvisor.advise.verify import verify_findings, verify_indexes
+from sqladvisor.advise.verify_schema import verify_schema
 from sqladvisor.auditor import Audited, Options, Progress, read_files, run_static
 from sqladvisor.catalog.empty import EMPTY
 from sqladvisor.context import Context
-from sqladvisor.engine import Engine
+from sqladvisor.engine import Engine, matches
 from sqladvisor.errors import ServerError
 from sqladvisor.finding import Evidence, Finding, InputProblem
+from sqladvisor.rule import CATALOG
+from sqladvisor.schema import Places, SchemaContext
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.explain import ExplainError, ExplainTimeout, explain, explainable
 from sqladvisor.server.parameters import has_parameters, with_types, with_values
 from sqladvisor.server.target import Target, open_live, open_sandbox
 from sqladvisor.sql.effects import writes
 from sqladvisor.sql.quote import identifier
-from sqladvisor.sql.source import read_source, statements
+from sqladvisor.sql.source import comments, read_source, statements
 from sqladvisor.sql.tree import unwrap
+from sqladvisor.suppress import MARK, read_suppressions
 
 if TYPE_CHECKING:
     from sqladvisor.plan.node import Plan
@@ -153,7 +157,50 @@ def _prove(
         advice = verify_indexes(target, advice, planned_writes(planned), audited.notes, say)
     for entry in advice:
         audited.findings += engine.check_advice(entry, entry.best.context)
+    _schema(target, engine, audited, planned, advice, options, say)
     audited.findings = relate(audited.findings)
+
+
+def _schema(
+    target: Target,
+    engine: Engine,
+    audited: Audited,
+    planned: Sequence[Planned],
+    advice: Sequence[IndexAdvice],
+    options: Options,
+    say: Progress,
+) -> None:
+    """Add what the schema itself shows, and try it and what plans showed of it where there are rows."""
+    found: list[Finding] = []
+    if engine.wants(CATALOG):
+        sources = {source.path: source for source in target.schema}
+        made = [s for source in target.schema for s in statements(source)[0]]
+        name = next(iter(sources), target.name)
+        found = engine.check_schema(
+            SchemaContext(
+                target.catalog,
+                Places(name, made),
+                audited.contexts,
+                [(a.index.table, a.index.keys) for a in advice],
+                options.thresholds,
+            )
+        )
+        for path in {f.location.path for f in found} & sources.keys() - audited.texts.keys():
+            text = sources[path].text
+            audited.texts[path] = text
+            if MARK in text:
+                there = [s for s in made if s.path == path]
+                audited.suppressions += [
+                    s
+                    for s in read_suppressions(path, comments(sources[path]), there)
+                    if any(matches(f.rule, s.rules) for f in found)
+                ]
+    if target.can_build:
+        tried = [f for f in audited.findings if "probe" in f.evidence.figures]
+        rest = [f for f in audited.findings if "probe" not in f.evidence.figures]
+        audited.findings = rest + verify_schema(target, tried + found, planned, say)
+    else:
+        audited.findings += found
 
 
 def planned_writes(planned: Sequence[Planned]) -> frozenset[int]:

@@ -65,6 +65,8 @@ class Loaded:
     notes: list[str] = field(default_factory=list)
     rows: int = 0
     skipped: int = 0
+    sources: list[Source] = field(default_factory=list)
+    """The schema files as read."""
     failed: list[tuple[Statement, str]] = field(default_factory=list)
     """DDL that could not be run, and why: what it makes is missing here."""
 
@@ -107,7 +109,7 @@ class Sandbox:
         """
         loaded = Loaded()
         files, loaded.problems = expand(paths)
-        sources = []
+        sources = loaded.sources
         for path in files:
             data = load(path)
             if isinstance(data, InputProblem):

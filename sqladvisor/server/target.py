@@ -26,7 +26,7 @@ from sqladvisor.server.sandbox import Loaded, Sandbox, TableRows
 from sqladvisor.server.shadow import build_shadow, dump_schema, unreadable
 from sqladvisor.server.statistics import assume_rows, read_statistics
 from sqladvisor.server.whatif import ShadowWhatIf, WhatIf
-from sqladvisor.sql.source import read_source
+from sqladvisor.sql.source import Source, read_source
 
 if TYPE_CHECKING:
     from sqladvisor.auditor import Options
@@ -55,6 +55,8 @@ class Target:
     """Whether the schema was not loaded completely: what is missing may be no mistake of a query."""
     admin: Callable[[], psycopg.Connection] | None = None
     """A superuser session of the sandbox, None on a live server."""
+    schema: list[Source] = field(default_factory=list)
+    """The schema files that a sandbox was made from: where what is said of the schema is shown."""
     make_ground: Callable[[Say], psycopg.Connection] | None = None
     """Opens a session on an empty database of our own with the target's schema."""
     timings: dict[str, Timing] = field(default_factory=dict)
@@ -162,6 +164,7 @@ def _sandbox_target(
         incomplete=any(loaded.failed for loaded in loads),
         admin=lambda: cluster.connect(sandbox.name),
         make_ground=make_ground,
+        schema=[source for loaded in loads for source in loaded.sources],
     )
     return target
 
