@@ -34,13 +34,19 @@ def expand(
         if path == "-":
             files[path] = None
         elif os.path.isdir(path):
-            found = sorted(_below(path, set(), suffixes))
-            if not found:
+            unreadable: list[InputProblem] = []
+            found = sorted(_below(path, set(), suffixes, unreadable))
+            problems += unreadable
+            if not found and not unreadable:
                 nor = "" if suffixes == SQL else ", nor programs"
                 problems.append(InputProblem(path, f"no .sql files in this directory{nor}"))
             files.update(dict.fromkeys(found))
         elif os.path.lexists(path):
-            files[os.path.normpath(path)] = None
+            program = path.lower().endswith(PROGRAMS)  # one without SQL is nothing to report
+            if not program and os.path.isfile(path) and not os.path.getsize(path):
+                problems.append(InputProblem(path, "empty file"))
+            else:
+                files[os.path.normpath(path)] = None
         elif any(c in path for c in "*?["):
             import glob
 
@@ -57,20 +63,33 @@ def expand(
     return list(distinct.values()), problems
 
 
+MAX_FILE = 512 * 1024 * 1024
+"""Bytes. Reading a file takes about three times its size in memory."""
+
+
 def load(path: str) -> bytes | InputProblem:
     """The bytes of a file, or why it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            data = file.read(MAX_FILE + 1)
     except OSError as error:
         return InputProblem(path, f"cannot be read: {error.strerror or error}")
+    if len(data) > MAX_FILE:
+        return InputProblem(path, f"not read: more than {MAX_FILE // 1048576} MB")
+    return data
 
 
-def _below(folder: str, seen: set[tuple[int, int]], suffixes: tuple[str, ...]) -> Iterator[str]:
+def _below(
+    folder: str,
+    seen: set[tuple[int, int]],
+    suffixes: tuple[str, ...],
+    problems: list[InputProblem],
+) -> Iterator[str]:
     try:
         status = os.stat(folder)
         entries = list(os.scandir(folder))
-    except OSError:
+    except OSError as error:
+        problems.append(InputProblem(folder, f"cannot be read: {error.strerror or error}"))
         return
     identity = (status.st_dev, status.st_ino)
     if identity in seen:
@@ -79,8 +98,14 @@ def _below(folder: str, seen: set[tuple[int, int]], suffixes: tuple[str, ...]) -
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if os.path.isdir(entry.path):
             if entry.name not in _SKIPPED:
-                yield from _below(entry.path, seen, SQL if entry.name in _BUILT else suffixes)
-        elif entry.name.lower().endswith(suffixes) and not entry.name.endswith(_GENERATED):
+                inner = SQL if entry.name in _BUILT else suffixes
+                yield from _below(entry.path, seen, inner, problems)
+        elif (
+            entry.name.lower().endswith(suffixes)
+            and not entry.name.endswith(_GENERATED)
+            # Not pipes and sockets, which would be waited for; a link to nothing is reported.
+            and (os.path.isfile(entry.path) or os.path.islink(entry.path))
+        ):
             yield os.path.normpath(entry.path)

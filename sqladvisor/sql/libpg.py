@@ -167,7 +167,7 @@ def _problem(error: Exception, sql: str) -> ParseProblem:
     # pglast has already turned the parser's cursor position into characters.
     offset = error.args[1] if len(error.args) > 1 else None
     if "memory exhausted" in message or "stack depth limit" in message:
-        message = _TOO_DEEP
+        message, offset = _TOO_DEEP, 0
     if offset is None and message.endswith("at end of input"):
         offset = len(sql)
     if len(message) > _MAX_MESSAGE:

@@ -86,7 +86,7 @@ _LAST_WORD = re.compile(r"[A-Za-z_]\w*$")
 def _ways(text: str, mark: Token) -> tuple[str, ...]:
     """What a mark can be, in the order in which it is tried."""
     written = text[mark.start : mark.end]
-    if written.startswith("{%"):
+    if written.startswith(("{%", "{#")):
         return ("nothing",)
     if written.startswith(':"'):
         return ("identifier", "nothing")
@@ -94,11 +94,13 @@ def _ways(text: str, mark: Token) -> tuple[str, ...]:
         return ("as written",)
     if written[0] == "{" and not mark.start:
         return ("nothing", "value")  # {{ config(…) }}
+    before, behind = text[max(mark.start - 80, 0) : mark.start], text[mark.end : mark.end + 1]
     if written[0] in "{$":
+        if before[-1:].isalnum() or before[-1:] == "_" or behind.isalnum() or behind == "_":
+            return ("identifier", "value", "list", "nothing")  # a part of a name
         return ("value", "identifier", "list", "nothing")
     # Behind an operand ? and %s are operators, and :n ends a slice. (libpg_query would read the
     # operand before a $1 as the name of a type.)
-    before = text[max(mark.start - 80, 0) : mark.start]
     near, word = before.rstrip(), _LAST_WORD.search(before.rstrip())
     operand = near[-1:].isalnum() or near[-1:] in tuple("_)]\"'")
     if word:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -136,7 +135,8 @@ def comments(source: Source) -> Iterator[tuple[int, str]]:
         for token in tokens(text, start):
             if token.start >= end:
                 break
-            if token.kind == "comment":
+            templated = token.kind == "template" and text.startswith("{#", token.start)
+            if token.kind == "comment" or templated:
                 line += text.count("\n", position, token.start)
                 position = token.start
                 yield line, text[token.start : token.end]
@@ -152,11 +152,8 @@ class _Reader:
         if source.problem:
             self.problems.append(source.problem)
         self._found: list[ScriptItem] = []
-        self._starts = [0]
-        find, position = source.text.find, source.text.find("\n")
-        while position >= 0:
-            self._starts.append(position + 1)
-            position = find("\n", position + 1)
+        self._at = self._line_start = 0
+        self._line = 1
         self._variables = dict(source.variables)
         self._copying: str = ""
         self._blocks = 0
@@ -187,9 +184,18 @@ class _Reader:
             self._found.clear()
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Line and column (from 1, in characters) of an offset."""
-        line = bisect_right(self._starts, offset)
-        return line, offset - self._starts[line - 1] + 1
+        """Line and column (from 1, in characters) of an offset.
+
+        Counted from the last one asked for: a list of all lines would take more memory than the
+        file, and places are asked for in their order, mostly.
+        """
+        text, at = self.text, self._at
+        lines = text.count("\n", min(at, offset), max(at, offset))
+        if lines:
+            self._line += lines if offset > at else -lines
+            self._line_start = text.rfind("\n", at if offset > at else 0, offset) + 1
+        self._at = offset
+        return self._line, offset - self._line_start + 1
 
     def problem(self, offset: int, message: str) -> None:
         self.problems.append(InputProblem(self.path, message, *self.place(offset)))
@@ -210,11 +216,18 @@ class _Reader:
         elif len(text) > MAX_STATEMENT:
             size = len(text) / 1048576
             self.problem(chunk.start, f"a statement of {size:.0f} MB is not audited (limit 8 MB)")
-        else:
+        elif not (chunk.doubtful and self._open_quote(chunk, splitter)):
             try:
                 self._statement(text, chunk)
             except ParseProblem as problem:
                 self._broken(chunk, splitter, problem)
+
+    def _open_quote(self, chunk: Chunk, splitter: Splitter) -> bool:
+        """Report the quote of a chunk that lacks its end, if one seems to."""
+        blamed = splitter.open_quote(chunk.start, chunk.end)
+        if blamed is not None:
+            self.problem(blamed.start, f"unterminated {splitter.name(blamed)}")
+        return blamed is not None
 
     def _statement(self, text: str, chunk: Chunk) -> None:
         from sqladvisor.sql.placeholders import readable
@@ -241,20 +254,18 @@ class _Reader:
     def _broken(self, chunk: Chunk, splitter: Splitter, problem: ParseProblem) -> None:
         """Report a statement that cannot be parsed, and find what it has swallowed of others."""
         at = min(chunk.start + problem.offset, chunk.end)
-        blamed = splitter.open_quote(chunk.start, chunk.end)
-        if blamed is not None:
-            self.problem(blamed.start, "unterminated quoted string")
+        if self._open_quote(chunk, splitter):
             return
         self.problem(at, problem.message)
-        # Where the error is the first word of a statement, a semicolon is missing before it.
-        if at > chunk.start and splitter.begins_statement(at):
+        following = splitter.next_statement(chunk.start, at)
+        if following >= 0:
             whole = True
             try:
-                self._statement(self.text[chunk.start : at].rstrip(), chunk)
+                self._statement(self.text[chunk.start : following].rstrip(), chunk)
             except ParseProblem:
                 whole = False
-            if whole or splitter.follows_blank(at):
-                splitter.go_on(at)
+            if whole or (following == at and splitter.follows_blank(at)):
+                splitter.go_on(following)
 
     def add(
         self,

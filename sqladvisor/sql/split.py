@@ -48,8 +48,8 @@ _PLAIN = re.compile(
     r"""
     (?: [\s,()\[\]=.]++
       | \d[\w.]*+
-      | '(?:[^']++|'')*+'
-      | [A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*+(?!['"&])
+      | '(?:[^']++|'')*+'(?![\w%])
+      | [A-Za-z_\x80-\U0010ffff](?:[\w\x80-\U0010ffff]|\$(?!\{))*+(?!['"&])
     )++
     """,
     re.VERBOSE,
@@ -90,6 +90,8 @@ class Chunk:
     end: int
     marks: list[Token]
     note: str = ""
+    doubtful: bool = False
+    """Whether a quote of several lines ends where a word begins: as if another were to begin."""
 
 
 def tokens(text: str, position: int = 0, *, unterminated: bool = False) -> Iterator[Token]:
@@ -117,8 +119,6 @@ def tokens(text: str, position: int = 0, *, unterminated: bool = False) -> Itera
             open_quote = close < 0
             kind = "dollar" if open_quote else "string"
             end = close + len(match[0])
-        elif kind == "template" and match[0].startswith("{#"):
-            kind = "comment"
         elif kind == "colon" and match[0] in ("::", ":="):
             kind = "operator"
         elif kind == "operator" and match[0] == "?":
@@ -194,12 +194,10 @@ class Splitter:
         for token in tokens(self.text, start):
             if token.start >= end:
                 break
-            if token.kind in ("string", "estring", "quoted") and token.end < end:
-                following = self.text[token.end]
-                if odd or following.isalnum() or following in "_%":
-                    restart = _restart(self.text, token.start, token.end)
-                    if restart >= 0 and self.go_on(restart):
-                        return token
+            if token.end < end and (self._runs_into_word(token) or (odd and self._is_quote(token))):
+                restart = _restart(self.text, token.start, token.end)
+                if restart >= 0 and self.go_on(restart):
+                    return token
         return None
 
     def begins_statement(self, offset: int) -> bool:
@@ -208,6 +206,15 @@ class Splitter:
         return not self.text[line:offset].strip(" \t") and bool(
             _FIRST_WORD.match(self.text, offset)
         )
+
+    def next_statement(self, start: int, offset: int) -> int:
+        """Where the line of an error begins a statement, behind ``start``; -1 if it does not.
+
+        A semicolon is missing before it, then. The parser may read its first word as an alias.
+        """
+        line = max(self.text.rfind("\n", 0, offset) + 1, start)
+        found = _VERB.match(self.text, line)
+        return found.start(1) if found and start < found.start(1) <= offset else -1
 
     def follows_blank(self, offset: int) -> bool:
         """Whether a blank line stands above the line of an offset."""
@@ -221,7 +228,7 @@ class Splitter:
         words: list[str] = []
         marks: list[Token] = []
         previous = ""
-        routine = rule = False
+        routine = rule = doubtful = False
         while True:
             for token in tokens(text, position):
                 kind = token.kind
@@ -229,15 +236,15 @@ class Splitter:
                     continue
                 if kind == "meta":
                     if text.startswith("\\;", token.start):
-                        return self._done(first, last, marks, token.start + 2)
+                        return self._done(first, last, marks, token.start + 2, doubtful)
                     if first < 0:
                         return Chunk("meta", token.start, token.end, []), token.end
                     # A command like \g or \gset ends the statement; others (\echo) do too, safely.
-                    return self._done(first, last, marks, token.start)
+                    return self._done(first, last, marks, token.start, doubtful)
                 if kind == "semicolon" and not begins and not (rule and depth > 0):
-                    return self._done(first, last, marks, token.end)
+                    return self._done(first, last, marks, token.end, doubtful)
                 if first < 0:
-                    if kind == "template" and text.startswith("{%", token.start):
+                    if kind == "template" and text.startswith(("{%", "{#"), token.start):
                         continue
                     first = token.start
                 if kind == "unterminated":
@@ -262,6 +269,8 @@ class Splitter:
                     previous = word
                 elif kind in PLACEHOLDERS:
                     marks.append(token)
+                elif self._runs_into_word(token):
+                    doubtful = True
                 last = token.end
                 # Where no word of what follows matters it is not looked at token by token, for
                 # the sake of VALUES lists of many MB.
@@ -275,13 +284,32 @@ class Splitter:
                 break
         if begins:
             return self._next(begin, atomic=False)
-        return self._done(first, last, marks, len(text))
+        return self._done(first, last, marks, len(text), doubtful)
+
+    def _is_quote(self, token: Token) -> bool:
+        return token.kind in ("string", "estring", "quoted") and self.text[token.start] != "$"
+
+    def _runs_into_word(self, token: Token) -> bool:
+        """Whether a quote of several lines ends where a word begins."""
+        following = self.text[token.end : token.end + 1]
+        return (
+            self._is_quote(token)
+            and (following.isalnum() or following in ("_", "%"))
+            and self.text.find("\n", token.start, token.end) >= 0
+        )
 
     @staticmethod
-    def _done(first: int, last: int, marks: list[Token], resume: int) -> tuple[Chunk | None, int]:
+    def name(token: Token) -> str:
+        """What to call an open quote."""
+        return _QUOTES[token.kind]
+
+    @staticmethod
+    def _done(
+        first: int, last: int, marks: list[Token], resume: int, doubtful: bool
+    ) -> tuple[Chunk | None, int]:
         if first < 0 or last < 0:
             return None, resume
-        return Chunk("statement", first, last, marks), resume
+        return Chunk("statement", first, last, marks, "", doubtful), resume
 
     def _unterminated(self, first: int, token: Token) -> tuple[Chunk, int]:
         """A quote without end: report it, and go on where a new statement plainly begins."""
@@ -290,7 +318,7 @@ class Splitter:
         chunk = Chunk("unterminated", first, token.end, [token], f"unterminated {_QUOTES[kind]}")
         # Of two quotes the first may be the one to blame: it ended where another was to begin.
         if blamed := self.open_quote(first, token.end, odd=True):
-            note = f"unterminated {_QUOTES[blamed.kind]}"
+            note = f"unterminated {self.name(blamed)}"
             return Chunk("unterminated", first, self._position, [blamed], note), self._position
         # The lines of a function's body are statements that are none: they are indented, mostly.
         restart = _restart(text, token.start, len(text), indented=kind != "dollar")
@@ -317,7 +345,7 @@ class Splitter:
         if end is not None:
             return Chunk("copy-data", start, end.start(), []), end.end()
         # A client that sends the rows itself: there are none here, and the file goes on.
-        restart = start if self.begins_statement(start) else _restart(text, start, len(text))
+        restart = start if self.begins_statement(start) else _restart(text, start - 1, len(text))
         stop = restart if restart >= 0 and self.go_on(restart) else len(text)
         note = "no end of data (\\.)" if text[start:stop].strip() else ""
         return Chunk("copy-data", start, stop, [], note), stop
@@ -336,6 +364,10 @@ _WORDS = (
 )
 _FIRST_WORD = re.compile(_WORDS, re.IGNORECASE)
 _LINE_WITH_FIRST_WORD = re.compile(r"^[ \t]*+" + _WORDS, re.IGNORECASE | re.MULTILINE)
+# Of these words none begins a line within other statements but where they would not be complete.
+_VERB = re.compile(
+    r"[ \t]*+((?:SELECT|INSERT|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP|TRUNCATE)\b)", re.IGNORECASE
+)
 _COMMENT_LINES = 20
 
 
