@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.advise.existing import definition, drop, named, shown
-from sqladvisor.catalog.model import Catalog, Index
+from sqladvisor.catalog.model import Catalog, Index, Relation
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.rule import CATALOG, rule
 from sqladvisor.schema import SchemaContext
@@ -34,6 +34,7 @@ INSERT INTO t SELECT i, i FROM generate_series(1, 20000) i; VACUUM ANALYZE t;
 SELECT * FROM t WHERE a = 5;""",
 ]
 GOOD = [
+    """CREATE TABLE t (a int UNIQUE, b int); CREATE INDEX ta ON t (a); CREATE INDEX tab ON t (a, b);""",
     "CREATE TABLE t (id int PRIMARY KEY, a int, b int); CREATE INDEX ON t (b); CREATE INDEX ON t (a, b);",
     "CREATE TABLE t (id int PRIMARY KEY, a int); CREATE INDEX ON t (id, a);",
     "CREATE TABLE t (a int UNIQUE, b int); CREATE INDEX ON t (a, b);",
@@ -58,7 +59,7 @@ CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (1) TO (10); CREATE INDEX ON p1 (
 def check(catalog: Catalog, ctx: SchemaContext) -> Iterator[Finding]:
     for relation in ctx.tables():
         for index in relation.indexes:
-            if index.unique or not index.removable or not index.valid:
+            if index.unique or not index.removable or not index.valid or _twin(relation, index):
                 continue
             longer = next((o for o in relation.indexes if _begins(index, o, ctx)), None)
             if longer is None:
@@ -74,6 +75,17 @@ def check(catalog: Catalog, ctx: SchemaContext) -> Iterator[Finding]:
                 fixes=(Fix("drop it without blocking anybody", drop(relation, index), "ddl"),),
                 figures=figures,
             )
+
+
+def _twin(relation: Relation, index: Index) -> bool:
+    """Whether an index is the same as another one, which is reported as that."""
+    own = definition(index)
+    return any(
+        definition(other) == own
+        and (not other.removable or other.unique or other.name < index.name)
+        for other in relation.indexes
+        if other is not index and other.valid
+    )
 
 
 def _begins(index: Index, longer: Index, ctx: SchemaContext) -> bool:

@@ -76,7 +76,8 @@ def _dropped(target: Target, finding: Finding, planned: Sequence[Planned]) -> Fi
         return finding
     proof = {"cost_before": round(before, 2), "cost_after": round(after, 2)}
     fix = replace(finding.fixes[0], proof={**finding.fixes[0].proof, **proof})
-    noted = _noted(finding, f"planned without it: the statements of lines {', '.join(lines)}")
+    where = f"line{'s' * (len(lines) > 1)} {', '.join(lines)}"
+    noted = _noted(finding, f"planned without it: {where}")
     level = replace(noted.evidence, level="estimated")
     return replace(noted, fixes=(fix,), evidence=level)
 
