@@ -43,7 +43,7 @@ MAX_SHRINKING = 150
 """Runs spent on making a counterexample small."""
 
 _CHANCE = frozenset(
-    ("random", "random_normal", "clock_timestamp", "statement_timestamp", "timeofday",
+    ("random", "random_normal", "nextval", "lastval", "clock_timestamp", "statement_timestamp", "timeofday",
      "gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v1", "uuid_generate_v4")
 )  # fmt: skip
 """Functions whose difference between two runs says nothing."""
