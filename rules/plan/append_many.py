@@ -36,7 +36,7 @@ _LOOKUPS = (
     _SERIAL + "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
 )
 BAD = [
-    _LOOKUPS + "SELECT count(p.id) FROM k JOIN p ON p.a = k.a",
+    _LOOKUPS + "SELECT count(p.id) FROM k LEFT JOIN p ON p.a = k.a",
     _LOOKUPS + "SELECT k.a, (SELECT count(p.id) FROM p WHERE p.a = k.a) FROM k",
 ]
 GOOD = [
