@@ -355,11 +355,19 @@ def _execute(
         try:
             return connection.execute(item.sql.encode())
         except psycopg.errors.UndefinedObject as error:
-            missing = _NO_ROLE.fullmatch(error.diag.message_primary or "")
-            if missing is None:
+            if not make_role(error, admin):
                 raise
-            admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(missing[1])))
     return connection.execute(item.sql.encode())
+
+
+def make_role(error: psycopg.Error, admin: psycopg.Connection) -> bool:
+    """Make the role that a statement was refused for; False where that was not the reason."""
+    missing = _NO_ROLE.fullmatch(error.diag.message_primary or "")
+    if missing is None:
+        return False
+    with suppress(psycopg.errors.DuplicateObject):
+        admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(missing[1])))
+    return True
 
 
 def _table(connection: psycopg.Connection, name: str) -> sql.Identifier:
@@ -453,4 +461,4 @@ def _open(path: str) -> IO[bytes]:
     return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
-__all__ = ["Loaded", "Sandbox", "TableRows", "names"]
+__all__ = ["Loaded", "Sandbox", "TableRows", "make_role", "names"]

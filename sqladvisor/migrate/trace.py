@@ -1,0 +1,257 @@
+"""What a migration does when it runs: the locks, rewrites, scans and objects of each statement.
+
+Runs the set on a sandbox in the transactions that its runner would use, and writes down what the
+server did. Tables are empty there, which changes neither locks nor rewrites nor what is scanned:
+only how long it takes. Data and its maker; judging is for ``migrate.reconcile``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqladvisor.migrate.model import Migration, MigrationSet
+from sqladvisor.migrate.trace_session import LookedAt, TraceSession
+from sqladvisor.sql.statement import Statement
+
+if TYPE_CHECKING:
+    from sqladvisor.server.sandbox import Sandbox
+
+STATEMENT_TIMEOUT_S = 30.0
+"""For one statement on empty tables: one that takes longer is a program of its own, or waits."""
+
+# Say who owns what or change the machine, not the schema; the sandbox has neither.
+_LEFT_OUT = frozenset(
+    ("AlterOwnerStmt", "CreateRoleStmt", "AlterRoleStmt", "AlterRoleSetStmt", "DropRoleStmt",
+     "GrantRoleStmt", "CreatedbStmt", "DropdbStmt", "AlterDatabaseStmt", "AlterDatabaseSetStmt",
+     "AlterSystemStmt", "CreateTableSpaceStmt", "DropTableSpaceStmt", "CreateSubscriptionStmt",
+     "AlterSubscriptionStmt", "DropSubscriptionStmt", "CheckPointStmt", "ReassignOwnedStmt",
+     "DropOwnedStmt")
+)  # fmt: skip
+
+# https://www.postgresql.org/docs/current/explicit-locking.html#TABLE-LOCK-COMPATIBILITY
+MODES = (
+    "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE",
+    "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE",
+)  # fmt: skip
+"""Table lock modes, weakest first."""
+
+
+def strength(mode: str) -> int:
+    """The place of a mode in ``MODES``; -1 for none."""
+    return MODES.index(mode) if mode in MODES else -1
+
+
+def blocks(mode: str) -> tuple[str, ...]:
+    """What others cannot do to a table while a lock is held: of reads, row locks, writes, DDL."""
+    at = strength(mode)
+    found = []
+    if mode == "ACCESS EXCLUSIVE":
+        found.append("reads")
+    if at >= strength("EXCLUSIVE"):
+        found.append("row locks")  # SELECT … FOR UPDATE, foreign key checks
+    if at >= strength("SHARE"):
+        found.append("writes")
+    if at >= strength("ROW EXCLUSIVE"):
+        found.append("DDL")
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock on a relation that was there before the set. ``mode`` as the manual writes it."""
+
+    relation: str
+    """``schema.name``, quoted where needed."""
+    mode: str
+    kind: str
+    """``table``, ``index``, ``view``, ``materialized view``, ``sequence`` …"""
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return blocks(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An object that a statement made, changed or dropped, as event triggers name it."""
+
+    action: str
+    """``created``, ``changed`` or ``dropped``."""
+    type: str
+    name: str
+    cascaded: bool = False
+    """Dropped because something that it depends on was (CASCADE), and not a part of that."""
+    inner: bool = False
+    """A part of something else that was dropped: a table's index, row type, toast table."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexBuild:
+    index: str
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement as it ran. Relations are those that were there before the set.
+
+    ``transaction`` numbers the transactions of the run, 0 where it ran outside of any.
+    ``duration_ms`` is wall-clock time on empty tables.
+    """
+
+    migration: Migration
+    statement: Statement
+    transaction: int = 0
+    locks: tuple[Lock, ...] = ()
+    """Taken by this statement, the strongest for each relation."""
+    held: tuple[Lock, ...] = ()
+    """Held already when it began, by earlier statements of its transaction."""
+    rewritten: tuple[str, ...] = ()
+    """Tables and materialized views that got new files (TRUNCATE too: see ``emptied``)."""
+    scanned: tuple[str, ...] = ()
+    """Tables read from end to end, to build an index, to check a constraint or to change rows."""
+    built: tuple[IndexBuild, ...] = ()
+    """Indexes built over tables that were there before, also anew by a rewrite."""
+    changes: tuple[Change, ...] = ()
+    duration_ms: float = 0.0
+    failure: str = ""
+    """Why it could not be run, in one line; nothing else is known of it then."""
+    sqlstate: str = ""
+    emptied: bool = False
+
+    @property
+    def traced(self) -> bool:
+        return not self.failure
+
+    def lock_on(self, relation: str) -> Lock | None:
+        """The lock it took on a relation; None where it took none."""
+        return next((lock for lock in self.locks if same_relation(lock.relation, relation)), None)
+
+    def strong(self) -> tuple[Lock, ...]:
+        """Locks on tables and views that keep others from writing, or from reading as well."""
+        return tuple(k for k in self.locks if k.kind != "index" and "writes" in k.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The whole run, in order; ``steps`` holds those of the judged migrations only."""
+
+    steps: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()
+    existing: frozenset[str] = frozenset()
+    """Relations that were there before the set: everything else it made itself."""
+    _by_place: dict[tuple[str, int], Step] = field(default_factory=dict, repr=False)
+
+    def at(self, statement: Statement) -> Step | None:
+        """The step of a statement; None where it was not part of the run."""
+        return self._by_place.get((statement.path, statement.start))
+
+
+def same_relation(one: str, other: str) -> bool:
+    """Whether two names may mean one relation: a missing schema fits any."""
+    a, b = one.rpartition("."), other.rpartition(".")
+    return a[2] == b[2] and (not a[0] or not b[0] or a[0] == b[0])
+
+
+def trace(
+    sandbox: Sandbox,
+    migrations: MigrationSet,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    after: Callable[[Migration], None] | None = None,
+) -> Trace:
+    """Run the set on the sandbox, which has the starting schema. Raises ServerError, psycopg.Error.
+
+    Migrations that are not judged are only applied; what they make counts as there before.
+    ``after`` is called behind each judged migration, when its transaction has ended.
+    """
+    notes: list[str] = []
+    steps: list[Step] = []
+    judged = [m for m in migrations.migrations if m.judged]
+    with TraceSession(sandbox, STATEMENT_TIMEOUT_S) as session:
+        for migration in migrations.migrations:
+            if not migration.judged:
+                say(f"applying {migration.path}")
+                notes += _apply(session, migration)
+        session.start()
+        existing = session.existing()
+        for number, migration in enumerate(judged, 1):
+            say(f"tracing migration {number} of {len(judged)}")
+            steps += _run(session, migration, migration.up, migration.transaction)
+            if after is not None:
+                after(migration)
+    by_place = {(s.statement.path, s.statement.start): s for s in steps}
+    return Trace(tuple(steps), tuple(notes), existing, by_place)
+
+
+def apply_statements(
+    session: TraceSession, migration: Migration, *, down: bool = False
+) -> list[Step]:
+    """Run one direction of a migration as its runner would; the steps that failed."""
+    statements = (migration.down or ()) if down else migration.up
+    mode = migration.down_transaction if down else migration.transaction
+    return [s for s in _run(session, migration, statements, mode) if s.failure]
+
+
+def _apply(session: TraceSession, migration: Migration) -> list[str]:
+    return [
+        f"{s.statement.path}:{s.statement.line}: not applied: {s.failure}"
+        for s in apply_statements(session, migration)
+    ]
+
+
+def _run(
+    session: TraceSession, migration: Migration, statements: tuple[Statement, ...], mode: str
+) -> list[Step]:
+    session.reset()
+    steps: list[Step] = []
+    if mode == "file" and statements:
+        session.begin()
+    for statement in statements:
+        if reason := _refused(statement):
+            steps.append(Step(migration, statement, failure=reason))
+        elif statement.kind == "TransactionStmt":
+            seen = session.control(statement)
+            steps.append(_step(migration, statement, seen))
+        else:
+            steps.append(_step(migration, statement, session.run(statement)))
+    if failure := session.finish():
+        last = max((i for i, s in enumerate(steps) if s.traced), default=-1)
+        if last >= 0:
+            steps[last] = Step(migration, steps[last].statement, failure=failure)
+    return steps
+
+
+def _refused(statement: Statement) -> str:
+    if statement.kind in _LEFT_OUT:
+        return "it is about roles, databases or the machine, which the sandbox does not have"
+    if statement.kind == "CopyStmt":
+        return "COPY is not run: its rows are not here"
+    return ""
+
+
+def _step(migration: Migration, statement: Statement, seen: LookedAt) -> Step:
+    if seen.failure:
+        return Step(
+            migration,
+            statement,
+            transaction=seen.transaction,
+            failure=seen.failure,
+            sqlstate=seen.sqlstate,
+            duration_ms=seen.duration_ms,
+        )
+    return Step(
+        migration,
+        statement,
+        transaction=seen.transaction,
+        locks=tuple(Lock(*lock) for lock in seen.locks),
+        held=tuple(Lock(*lock) for lock in seen.held),
+        rewritten=tuple(seen.rewritten),
+        scanned=tuple(seen.scanned),
+        built=tuple(IndexBuild(*pair) for pair in seen.built),
+        changes=tuple(Change(*change) for change in seen.changes),
+        duration_ms=seen.duration_ms,
+        emptied=statement.kind == "TruncateStmt",
+    )

@@ -1,0 +1,476 @@
+"""The session that runs migrations on a sandbox and looks at what each statement did.
+
+Everything that migrations bring runs as the sandbox's plain role. What they did is read by
+functions and event triggers of ours (a superuser's, with a search path of their own): the lock
+table as this backend fills it, file numbers, scan counters, and the commands and drops that happened
+inside DO blocks, functions and cascades. They read and change nothing of the user's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from sqladvisor.server.connect import one_line
+from sqladvisor.server.sandbox import MAX_ROLES, Sandbox, make_role
+from sqladvisor.sql.quote import qualified
+from sqladvisor.sql.statement import Statement
+from sqladvisor.sql.tree import names, unwrap, walk
+
+SCHEMA = "sqladvisor_trace"
+WATCH_S = 2.0
+"""How long a statement outside of transactions is kept waiting to see what it locks."""
+SCAN_FLUSH_VERSION = 150000
+"""server_version_num of the first PostgreSQL with pg_stat_force_next_flush()."""
+FIRST_USER_OID = 16384
+"""FirstNormalObjectId (src/include/access/transam.h): what is below came with initdb."""
+
+_TOOLS = f"""
+CREATE SCHEMA {SCHEMA};
+GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC;
+CREATE FUNCTION {SCHEMA}.note() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE found jsonb;
+BEGIN
+    IF tg_event = 'sql_drop' THEN
+        SELECT jsonb_agg(jsonb_build_array('drop', object_type, object_identity, original, normal))
+        INTO found FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary;
+    ELSE
+        SELECT jsonb_agg(jsonb_build_array('ddl', command_tag, object_type, object_identity))
+        INTO found FROM pg_event_trigger_ddl_commands()
+        WHERE schema_name IS DISTINCT FROM 'pg_temp' AND NOT in_extension;
+    END IF;
+    IF found IS NOT NULL THEN
+        -- A setting and no table: it is rolled back with the statement, and takes no lock.
+        PERFORM set_config('sqladvisor.events', (coalesce(nullif(current_setting(
+            'sqladvisor.events', true), ''), '[]')::jsonb || found)::text, false);
+    END IF;
+END $$;
+CREATE FUNCTION {SCHEMA}.locks(backend integer) RETURNS jsonb
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_array(
+        l.relation::int8, l.mode, n.nspname, c.relname, c.relkind, c.relfilenode::int8,
+        pg_stat_get_xact_numscans(c.oid), i.indrelid::int8)), '[]')
+    FROM pg_locks l
+    LEFT JOIN pg_class c ON c.oid = l.relation
+    LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_index i ON i.indexrelid = c.oid
+    WHERE l.pid = backend AND l.locktype = 'relation' AND l.relation >= {FIRST_USER_OID}
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND c.relpersistence IS DISTINCT FROM 't'
+$$;
+CREATE FUNCTION {SCHEMA}.look() RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE result jsonb;
+BEGIN
+    result := jsonb_build_array({SCHEMA}.locks(pg_backend_pid()),
+        coalesce(nullif(current_setting('sqladvisor.events', true), ''), '[]')::jsonb);
+    PERFORM set_config('sqladvisor.events', '', false);
+    /* flush */
+    RETURN result;
+END $$;
+CREATE EVENT TRIGGER sqladvisor_end ON ddl_command_end EXECUTE FUNCTION {SCHEMA}.note();
+CREATE EVENT TRIGGER sqladvisor_drop ON sql_drop EXECUTE FUNCTION {SCHEMA}.note();
+"""
+_NO_TOOLS = f"""
+DROP EVENT TRIGGER IF EXISTS sqladvisor_end;
+DROP EVENT TRIGGER IF EXISTS sqladvisor_drop;
+DROP SCHEMA IF EXISTS {SCHEMA} CASCADE;
+"""
+_LOOK = f"SELECT {SCHEMA}.look()".encode()
+_RELATIONS = f"""
+SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relfilenode::int8, i.indrelid::int8
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+WHERE c.oid >= {FIRST_USER_OID} AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'i', 'I', 'S', 'f')
+  AND n.nspname NOT IN ('pg_toast', 'pg_catalog', 'information_schema', '{SCHEMA}')"""
+_TABLE_OF = """
+SELECT n.nspname, t.relname, t.relkind::text
+FROM pg_catalog.pg_class c
+LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+JOIN pg_catalog.pg_class t ON t.oid = coalesce(i.indrelid, c.oid)
+JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+WHERE c.oid = pg_catalog.to_regclass(%s) AND t.relkind IN ('r', 'p', 'm')"""
+_KINDS = {
+    "r": "table", "p": "table", "v": "view", "m": "materialized view", "i": "index", "I": "index",
+    "S": "sequence", "f": "foreign table",
+}  # fmt: skip
+_WORDS = (
+    "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE",
+    "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE",
+)  # fmt: skip
+_RANK = {word.title().replace(" ", "") + "Lock": rank for rank, word in enumerate(_WORDS)}
+_CREATES = ("CREATE", "SELECT INTO")
+# Class 25: "cannot run inside a transaction block"; a procedure that commits is 2D000.
+_NOT_IN_TRANSACTION = ("25001", "2D000")
+_INSUFFICIENT_PRIVILEGE = "42501"
+_BUILT_IN = ('"_RETURN" on ', '"RI_ConstraintTrigger_')
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A relation that was there before the set. ``table``: the oid of an index's table."""
+
+    name: str
+    kind: str
+    table: int | None
+
+
+@dataclass(slots=True)
+class LookedAt:
+    """What one statement did; the fields are those of ``trace.Step``, as plain tuples."""
+
+    transaction: int = 0
+    locks: list[tuple[str, str, str]] = field(default_factory=list)
+    held: list[tuple[str, str, str]] = field(default_factory=list)
+    rewritten: list[str] = field(default_factory=list)
+    scanned: list[str] = field(default_factory=list)
+    built: list[tuple[str, str]] = field(default_factory=list)
+    changes: list[tuple[str, str, str, bool, bool]] = field(default_factory=list)
+    duration_ms: float = 0.0
+    failure: str = ""
+    sqlstate: str = ""
+
+
+class TraceSession:
+    """A context manager around one migrating session. ``start`` fixes what counts as there before."""
+
+    def __init__(self, sandbox: Sandbox, timeout_s: float) -> None:
+        self._sandbox = sandbox
+        self._timeout_s = timeout_s
+        self._stack = ExitStack()
+        self._known: dict[int, Known] = {}
+        self._files: dict[int, int] = {}
+        self._modes: dict[int, int] = {}
+        """Strongest lock held in the open transaction, by relation."""
+        self._scans: dict[int, int] = {}
+        self._transactions = 0
+        self._watching = False
+
+    def __enter__(self) -> TraceSession:
+        self._admin = self._stack.enter_context(self._sandbox.cluster.connect(self._sandbox.name))
+        tools = _TOOLS
+        if self._sandbox.cluster.version_num >= SCAN_FLUSH_VERSION:
+            # So that the counters of the next transaction begin at zero.
+            tools = tools.replace("/* flush */", "PERFORM pg_stat_force_next_flush();")
+        self._admin.execute((_NO_TOOLS + tools).encode())
+        self._connection = self._sandbox.connect()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+        with suppress(psycopg.Error):
+            self._admin.execute(_NO_TOOLS)
+        self._stack.close()
+
+    def start(self) -> None:
+        """From here on look: what exists now was there before the set."""
+        self._known.clear()
+        self._files.clear()
+        for oid, schema, name, kind, filenode, table in self._admin.execute(
+            _RELATIONS.encode()
+        ).fetchall():
+            self._known[oid] = Known(qualified(schema, name), _KINDS[kind], table)
+            self._files[oid] = filenode
+        self._watching = True
+
+    def existing(self) -> frozenset[str]:
+        return frozenset(k.name for k in self._known.values())
+
+    def reset(self) -> None:
+        """Forget the settings of the migration before."""
+        if self._connection.closed:
+            self._connection = self._sandbox.connect()
+        self._connection.execute("RESET ALL")
+        self._connection.execute("RESET ROLE")
+
+    def begin(self) -> None:
+        self._connection.execute("BEGIN")
+        self._opened()
+
+    def finish(self) -> str:
+        """Commit what is open; why that failed, or ""."""
+        if self._connection.closed or self._idle():
+            return ""
+        try:
+            self._connection.execute("COMMIT")
+        except psycopg.Error as error:
+            self._rolled_back()
+            return f"the transaction does not commit: {one_line(error)}"
+        return ""
+
+    def control(self, statement: Statement) -> LookedAt:
+        """Run BEGIN, COMMIT, SAVEPOINT … as the file has them."""
+        seen = LookedAt(self._number())
+        if self._connection.closed:
+            return LookedAt(failure="the session has ended")
+        before = self._idle()
+        try:
+            self._connection.execute(statement.sql.encode())
+        except psycopg.Error as error:
+            self._failed(seen, error)
+            if not self._connection.closed and not self._idle():
+                self._connection.execute("ROLLBACK")
+        if before and not self._connection.closed and not self._idle():
+            self._opened()
+            seen.transaction = self._transactions
+        if str(statement.tree.get("kind", "")).startswith("TRANS_STMT_ROLLBACK"):
+            self._rolled_back()
+        return seen
+
+    def run(self, statement: Statement) -> LookedAt:
+        """Run one statement and look at what it did. What fails is undone, and the rest goes on."""
+        if self._connection.closed:
+            return LookedAt(failure="the session has ended")
+        alone = self._idle()
+        if alone:
+            self.begin()
+        seen = self._try(statement)
+        if not alone or self._connection.closed:
+            return seen
+        if not seen.failure:
+            if failure := self.finish():
+                return LookedAt(transaction=seen.transaction, failure=failure)
+            return seen
+        with suppress(psycopg.Error):
+            self._connection.execute("ROLLBACK")
+        if seen.sqlstate in _NOT_IN_TRANSACTION:
+            self._transactions -= 1
+            return self._run_outside(statement)
+        return seen
+
+    # -- inside a transaction -------------------------------------------------------------------
+
+    def _try(self, statement: Statement) -> LookedAt:
+        seen = LookedAt(self._number())
+        connection = self._connection
+        seen.held = self._strong()
+        for _ in range(MAX_ROLES):
+            started = time.perf_counter()
+            try:
+                with self._deadline():
+                    connection.execute("SAVEPOINT sqladvisor_statement")
+                    started = time.perf_counter()
+                    connection.execute(statement.sql.encode(), prepare=False)
+                    seen.duration_ms = (time.perf_counter() - started) * 1000
+                    row = connection.execute(_LOOK).fetchone() if self._watching else None
+                    connection.execute("RELEASE SAVEPOINT sqladvisor_statement")
+            except (psycopg.Error, UnicodeError) as error:
+                seen.duration_ms = (time.perf_counter() - started) * 1000
+                if connection.closed:
+                    self._failed(seen, error)
+                    return seen
+                with suppress(psycopg.Error):
+                    connection.execute("ROLLBACK TO SAVEPOINT sqladvisor_statement")
+                    connection.execute("RELEASE SAVEPOINT sqladvisor_statement")
+                if isinstance(error, psycopg.Error) and make_role(error, self._admin):
+                    continue
+                if self._made_by_superuser(statement, error):
+                    return seen
+                self._failed(seen, error)
+                return seen
+            if row is not None:
+                self._read(row[0], seen)
+            return seen
+        return seen
+
+    def _made_by_superuser(self, statement: Statement, error: Exception) -> bool:
+        """Whether it is an extension that only a superuser may add, and it could be added."""
+        if (
+            statement.kind != "CreateExtensionStmt"
+            or getattr(error, "sqlstate", "") != _INSUFFICIENT_PRIVILEGE
+        ):
+            return False
+        with suppress(psycopg.Error):
+            self._admin.execute(statement.sql.encode())
+            return True
+        return False
+
+    def _read(self, found: Any, seen: LookedAt) -> None:
+        locks, events = found
+        strongest: dict[int, tuple[int, list[Any]]] = {}
+        for lock in locks:
+            oid, rank = lock[0], _RANK.get(lock[1], -1)
+            if oid not in strongest or rank > strongest[oid][0]:
+                strongest[oid] = (rank, lock)
+        for oid, (rank, lock) in strongest.items():
+            _, _, schema, name, kind, filenode, scans, table = lock
+            known = self._known.get(oid)
+            if known is not None:
+                shown = qualified(schema, name) if name is not None else known.name
+                if rank > self._modes.get(oid, -1):
+                    seen.locks.append((shown, _WORDS[rank], known.kind))
+                scanned = (scans or 0) > self._scans.get(oid, 0)
+                if filenode and filenode != self._files.get(oid) and known.kind != "index":
+                    if known.kind != "sequence":
+                        seen.rewritten.append(shown)
+                elif scanned and known.kind in ("table", "materialized view"):
+                    seen.scanned.append(shown)
+            if kind == "i" and table in self._known and filenode != self._files.get(oid):
+                seen.built.append((qualified(schema, name), self._known[table].name))
+            self._modes[oid] = max(rank, self._modes.get(oid, -1))
+            self._scans[oid] = scans or 0
+            if filenode is not None and (known is not None or kind == "i"):
+                self._files[oid] = filenode
+        seen.locks.sort(key=lambda k: (-_WORDS.index(k[1]), k[2] == "index", k[0]))
+        seen.rewritten.sort()
+        seen.scanned.sort()
+        seen.built.sort()
+        seen.changes = list(_changes(events))
+
+    def _strong(self) -> list[tuple[str, str, str]]:
+        """The locks held by now that keep others from writing, on relations there before."""
+        return [
+            (known.name, _WORDS[rank], known.kind)
+            for oid, rank in self._modes.items()
+            if rank >= _WORDS.index("SHARE")
+            and (known := self._known.get(oid))
+            and known.kind != "index"
+        ]
+
+    # -- outside of transactions ----------------------------------------------------------------
+
+    def _run_outside(self, statement: Statement) -> LookedAt:
+        """Run what refuses transactions, watched from another session while it is kept waiting."""
+        seen = LookedAt()
+        pid = self._connection.info.backend_pid
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                self._connection.execute(statement.sql.encode(), prepare=False)
+            except (psycopg.Error, UnicodeError) as error:
+                errors.append(error)
+
+        modes: dict[int, list[Any]] = {}
+        with self._in_the_way(statement) as release, self._deadline():
+            worker = threading.Thread(target=work, daemon=True)
+            started = time.perf_counter()
+            worker.start()
+            while worker.is_alive():
+                worker.join(0.002)
+                row = self._admin.execute(f"SELECT {SCHEMA}.locks(%s)".encode(), [pid]).fetchone()
+                for lock in row[0] if row else ():
+                    if lock[0] not in modes or _RANK[lock[1]] > _RANK[modes[lock[0]][1]]:
+                        modes[lock[0]] = lock
+                waited = time.perf_counter() - started
+                if waited > WATCH_S or any(_RANK[k[1]] >= 3 for k in modes.values()):
+                    release()
+            seen.duration_ms = (time.perf_counter() - started) * 1000
+        if errors:
+            self._failed(seen, errors[0])
+            return seen
+        if self._watching:
+            self._opened()
+            self._transactions -= 1
+            row = self._connection.execute(_LOOK).fetchone()
+            changed = {
+                oid: [oid, "AccessShareLock", schema, name, kind, filenode, 0, table]
+                for oid, schema, name, kind, filenode, table in self._admin.execute(
+                    _RELATIONS.encode()
+                ).fetchall()
+                if (oid in self._known or table in self._known) and filenode != self._files.get(oid)
+            }
+            for oid, lock in modes.items():
+                changed[oid] = [*lock[:5], changed.get(oid, lock)[5], *lock[6:]]
+            self._read((list(changed.values()), row[0][1] if row else []), seen)
+            seen.locks = [k for k in seen.locks if k[1] != "ACCESS SHARE"]
+        return seen
+
+    @contextmanager
+    def _in_the_way(self, statement: Statement) -> Iterator[Callable[[], None]]:
+        """Hold a weak lock on the tables that a statement works on, until the given call.
+
+        CONCURRENTLY waits for it after it has its own locks, VACUUM while it asks for them: pg_locks
+        shows them either way.
+        """
+        with self._sandbox.connect() as holder:
+            holder.autocommit = False
+            mode = "SHARE UPDATE EXCLUSIVE" if statement.kind == "VacuumStmt" else "ROW EXCLUSIVE"
+            for name in _named(statement):
+                with suppress(psycopg.Error):
+                    row = holder.execute(_TABLE_OF, [name]).fetchone()
+                    if row is not None and row[2] != "m":
+                        table = qualified(row[0], row[1])
+                        holder.execute(f"LOCK TABLE ONLY {table} IN {mode} MODE".encode())
+            yield holder.commit
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def _idle(self) -> bool:
+        return self._connection.info.transaction_status == TransactionStatus.IDLE
+
+    def _number(self) -> int:
+        return 0 if self._connection.closed or self._idle() else self._transactions
+
+    def _opened(self) -> None:
+        self._transactions += 1
+        self._modes.clear()
+        self._scans.clear()
+
+    def _rolled_back(self) -> None:
+        """File numbers are again what they were before."""
+        if self._watching and not self._connection.closed and self._idle():
+            for oid, _, _, _, filenode, _ in self._admin.execute(_RELATIONS.encode()).fetchall():
+                if oid in self._files:
+                    self._files[oid] = filenode
+
+    def _failed(self, seen: LookedAt, error: Exception) -> None:
+        seen.failure = one_line(error)
+        seen.sqlstate = getattr(error, "sqlstate", "") or ""
+        if seen.sqlstate == "57014":
+            seen.failure = f"stopped after {self._timeout_s:g} s"
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        """Cancel what runs too long: the migration's own SET statement_timeout does not undo it."""
+        timer = threading.Timer(self._timeout_s, self._connection.cancel_safe)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _named(statement: Statement) -> list[str]:
+    """The relations that a statement names, as SQL text."""
+    found = [
+        qualified(node.get("schemaname"), str(node.get("relname", "")))
+        for kind, node in walk(statement.kind, statement.tree)
+        if kind == "RangeVar"
+    ]
+    for item in statement.tree.get("objects", ()):
+        parts = names(unwrap(item)[1].get("items"))
+        if parts:
+            found.append(qualified(parts[-2] if len(parts) > 1 else None, parts[-1]))
+    return found
+
+
+def _changes(events: list[list[Any]]) -> Iterator[tuple[str, str, str, bool, bool]]:
+    targets = {e[2] for e in events if e[0] == "drop" and e[3]}
+    for event in events:
+        if event[0] == "ddl":
+            _, tag, kind, name = event
+            action = "created" if tag.startswith(_CREATES) else "changed"
+            yield action, str(kind), str(name or ""), False, False
+            continue
+        _, kind, name, original, normal = event
+        of = name.rpartition(" on ")[2] if " on " in name else ""
+        own = of in targets or name.startswith(_BUILT_IN)
+        inner = not original and (not normal or own)
+        yield "dropped", kind, name, not original and not inner, inner
