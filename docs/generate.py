@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from sqladvisor.catalogue import example_text
 from sqladvisor.rule import Rule, load_rules
 
-KINDS = ("query", "index", "batch", "prepare", "plan")
+KINDS = ("query", "index", "batch", "prepare", "plan", "migration")
 PAGE = Path(__file__).with_name("rules.md")
 _SECTIONS = ("Why:", "Fix:", "Silent when:", "Source:")
 
@@ -51,7 +52,7 @@ def _rule(rule: Rule) -> list[str]:
     for name, title in (("bad", "Fires on"), ("good", "Silent on")):
         example = next(iter(rule.examples[name]), "")
         if example:
-            lines += ["", f"{title}", "```sql", example.strip(), "```"]
+            lines += ["", f"{title}", "```sql", example_text(example).strip(), "```"]
     return lines
 
 

@@ -9,7 +9,7 @@ from sqladvisor.engine import META_RULES
 from sqladvisor.errors import InputError
 from sqladvisor.rule import Rule, load_rules
 
-KINDS = ("query", "index", "batch", "prepare", "plan")
+KINDS = ("query", "index", "batch", "prepare", "plan", "migration")
 
 
 def list_rules(kind: str | None = None, packs: Sequence[str] = ()) -> str:
@@ -47,5 +47,11 @@ def _describe(rule: Rule) -> str:
 
 
 def _sql(example: object) -> list[str]:
-    text = example if isinstance(example, str) else str(getattr(example, "sql", example))
-    return text.strip().splitlines()
+    return example_text(example).strip().splitlines()
+
+
+def example_text(example: object) -> str:
+    """An example as one text: of a migration set (file name → text) each file under its name."""
+    if isinstance(example, dict):
+        return "\n".join(f"-- {name}\n{text.strip()}" for name, text in example.items())
+    return example if isinstance(example, str) else str(getattr(example, "sql", example))

@@ -82,7 +82,7 @@ def check_thresholds(thresholds: Mapping[str, Mapping[str, float]], rules: Itera
                 raise InputError(f"{rule_id}: {name} must be a number, not {value!r}")
 
 
-KINDS = ("query", "index", "batch", "prepare", "plan")
+KINDS = ("query", "index", "batch", "prepare", "plan", "migration")
 META_RULES = {
     "query/would-fail": "A statement that the server refuses to plan.",
     "suppression/unused": "A suppression comment that suppresses nothing.",
@@ -153,6 +153,13 @@ class Engine:
         for rule in self._on.get(CATALOG, ()):
             self._run(rule, context.catalog, context, findings)
         return _distinct(findings)
+
+    def check_migration(self, subject: str, node: object, context: Context) -> list[Finding]:
+        """The findings of the migration rules on a statement, subcommand, migration or set."""
+        findings: list[Finding] = []
+        for rule in self._on.get(subject, ()):
+            self._run(rule, node, context, findings)
+        return findings
 
     def wants(self, subject: str) -> bool:
         """Whether any rule looks at a subject: what it takes to have one may cost time."""

@@ -25,6 +25,7 @@ F = TypeVar("F", bound=Callable[..., Iterator[Finding]])
 # What a check can subscribe to beside node types of the parse tree.
 WORKLOAD, PLAN, ADVICE = "workload", "plan", "advice"
 CATALOG, PARAMETERS = "catalog", "parameters"
+MIGRATION, MIGRATION_SET = "migration", "migration-set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Rule:
         """``schema``, ``bad`` and ``good`` of the rule's file; ``setup`` (with rows) and
 
         ``settings`` (thresholds) for the rules whose examples run on a server; ``path`` names the
-        kind of file that they are.
+        kind of file that they are; ``rows`` of tables, by name, for migration rules.
         """
         module = sys.modules[_module_name(self.path)]
         return {
@@ -66,6 +67,7 @@ class Rule:
                 ("setup", ""),
                 ("settings", {}),
                 ("path", "example.sql"),
+                ("rows", {}),
             )
         }
 
@@ -81,7 +83,8 @@ def rule(
     ``on``: the node types to see (``SelectStmt``, ``A_Expr``…), or one of ``workload`` (all
     statements of a file together), ``plan`` (a query's plan), ``advice`` (costed index advice),
     ``catalog`` (the schema itself, with a ``SchemaContext``), ``parameters`` (a statement's plans for
-    several values of its parameters).
+    several values of its parameters), ``migration`` and ``migration-set`` (all statements of one
+    migration, all migrations: see ``migrate.context``).
     ``needs``: ``schema`` (a catalog), ``rows`` (statistics), ``plan`` (any EXPLAIN), ``analyze``
     (a plan that was run): without it the rule stays silent.
     ``thresholds``: names and defaults that users may override in their configuration.

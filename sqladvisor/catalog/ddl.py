@@ -58,7 +58,7 @@ def catalog_from_statements(statements: Iterable[Statement]) -> Catalog:
     (``SET search_path``, ``ALTER DATABASE … SET``); the empty one that pg_dump sets to protect
     itself does not count.
     """
-    builder = _Builder()
+    builder = CatalogBuilder()
     for statement in statements:
         builder.apply(statement.kind, statement.tree, statement.sql)
     return builder.catalog()
@@ -71,10 +71,13 @@ def catalog_from_sql(sql: str) -> Catalog:
     return catalog_from_statements(statements(read_source("<schema>", sql.encode()))[0])
 
 
-class _Builder:
-    """The catalog so far, and what only later DDL needs to know about it."""
+class CatalogBuilder:
+    """The catalog so far, and what only later DDL needs to know about it.
 
-    def __init__(self) -> None:
+    ``start``: a catalog read elsewhere (of a server) that the statements change.
+    """
+
+    def __init__(self, start: Catalog | None = None) -> None:
         self.state = SchemaState()
         self.composites: dict[str, tuple[Column, ...]] = {}
         self.functions: dict[str, dict[tuple[str, ...], FunctionInfo]] = {}
@@ -101,6 +104,13 @@ class _Builder:
             "AlterDatabaseSetStmt": self.set_home,
             "AlterRoleSetStmt": self.set_home,
         }
+        if start is not None:
+            self.home = self.state.path = start.search_path or ("public",)
+            self.extensions |= start.extensions
+            self.functions |= {name: {(): info} for name, info in start.functions.items()}
+            for key, relation in start.relations.items():
+                self.state.relations[key] = relation
+                self.state.indexes |= {(key[0], index.name): key for index in relation.indexes}
 
     def apply(self, kind: str, node: Node, sql: str) -> None:
         handler = self.handlers.get(kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sqladvisor.finding import InputProblem
 from sqladvisor.sql.statement import Statement
 
 TransactionMode = Literal["file", "statement", "none"]
@@ -42,3 +43,8 @@ class MigrationSet:
     migrations: tuple[Migration, ...]
     texts: dict[str, str] = field(default_factory=dict)
     """Decoded text by path, for quoting."""
+    problems: tuple[InputProblem, ...] = ()
+    """What of the files could not be read or parsed."""
+    notes: tuple[str, ...] = ()
+    one_transaction: bool = False
+    """Whether the runner applies all pending migrations in a single transaction (Drizzle)."""

@@ -1,0 +1,71 @@
+"""The files of a migration folder, and their statements: what all runners' readers stand on."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sqladvisor.finding import InputProblem
+from sqladvisor.sql.source import read_source, statements
+from sqladvisor.sql.statement import Statement
+
+
+@dataclass(slots=True)
+class Files:
+    """SQL files by path, in the order of the paths, and ``aux`` to read what else lies there.
+
+    ``aux`` gives the bytes of any other file (``sqitch.plan``, ``meta/_journal.json``) or None.
+    """
+
+    sql: Mapping[str, bytes]
+    aux: Callable[[str], bytes | None] = lambda _: None
+    texts: dict[str, str] = field(default_factory=dict)
+    problems: list[InputProblem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def text(self, path: str) -> str:
+        """The decoded text of a file."""
+        if path not in self.texts:
+            source = read_source(path, self.sql[path])
+            self.texts[path] = source.text
+            if source.problem:
+                self.problems.append(source.problem)
+        return self.texts[path]
+
+    def statements(self, path: str) -> list[Statement]:
+        """The statements of a file; what cannot be parsed goes to ``problems``."""
+        source = read_source(path, self.sql[path])
+        self.texts[source.path] = source.text
+        if "${" in source.text:
+            filled = _fill(source.text)
+            found, problems = statements(replace(source, text=filled))
+            found = [_as_written(s, source.text) for s in found]
+        else:
+            found, problems = statements(source)
+        self.problems += problems
+        return found
+
+    def beside(self, path: str, name: str) -> bytes | None:
+        """A file in the same directory as ``path``."""
+        return self.aux(os.path.join(os.path.dirname(path), name))
+
+
+# Flyway's ${name} and goose's ${NAME} or ${NAME:-default}.
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][^{}\n]*\}")
+
+
+def _fill(text: str) -> str:
+    """The text with an identifier of the same length in place of every ${variable}."""
+    return _VARIABLE.sub(lambda m: "v" + re.sub(r"\W", "_", m[0][2:-1]).lower() + "_" * 2, text)
+
+
+def _as_written(statement: Statement, text: str) -> Statement:
+    written = text[statement.start : statement.start + len(statement.text)]
+    return statement if written == statement.text else replace(statement, text=written)
+
+
+def folders(paths: Sequence[str]) -> list[str]:
+    """The directories of the paths, each once, in order."""
+    return list(dict.fromkeys(os.path.dirname(p) for p in paths))
