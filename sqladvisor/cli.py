@@ -354,7 +354,8 @@ def demo(
 @app.command()
 def rules(
     kind: Annotated[
-        str | None, typer.Argument(help="Only this kind: query, index, batch, prepare, plan, migration.")
+        str | None,
+        typer.Argument(help="Only this kind: query, index, batch, prepare, plan, migration."),
     ] = None,
     packs: Annotated[
         list[str] | None,
