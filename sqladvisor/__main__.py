@@ -1,4 +1,4 @@
-"""The program's entry. A plain static audit starts without the command-line library.
+"""The program's entry. A plain static audit, or gate, starts without the command-line library.
 
 Importing typer and building its commands costs three times what auditing a small file does, and
 editors and pre-commit hooks run just that on every save. What is not plain goes to ``cli``.
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 _VALUES = ("--format", "--fail-on", "--select", "--ignore")
 _FLAGS = ("--quiet", "-q", "--verbose", "-v", "--no-color", "--color")
+_GATE_VALUES = ("--base", "--runner", "--schema", "--baseline")
+_GATE_FLAGS = ("--judge-down", "--each", "--no-cache")
 
 
 def main() -> None:
@@ -22,7 +24,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     code = None
     if "_SQLADVISOR_COMPLETE" not in os.environ:
-        code = plain_audit(sys.argv[1:])
+        code = plain(sys.argv[1:])
     if code is None:
         from sqladvisor.cli import app
 
@@ -30,18 +32,21 @@ def main() -> None:
     sys.exit(code)
 
 
-def plain_audit(argv: Sequence[str]) -> int | None:
-    """Run ``audit`` if the arguments are paths and the commonest options; None otherwise."""
-    if len(argv) < 2 or argv[0] != "audit":
+def plain(argv: Sequence[str]) -> int | None:
+    """Run ``audit`` or ``gate`` if the arguments are paths and the commonest options; else None."""
+    if len(argv) < 2 or argv[0] not in ("audit", "gate"):
         return None
+    gating = argv[0] == "gate"
+    with_value = _VALUES + _GATE_VALUES if gating else _VALUES
+    bare = _FLAGS + _GATE_FLAGS if gating else _FLAGS
     paths: list[str] = []
-    values: dict[str, list[str]] = {name: [] for name in _VALUES}
+    values: dict[str, list[str]] = {name: [] for name in _VALUES + _GATE_VALUES}
     flags: set[str] = set()
     arguments = iter(argv[1:])
     for argument in arguments:
-        if argument in _FLAGS:
+        if argument in bare:
             flags.add(argument)
-        elif argument in _VALUES:
+        elif argument in with_value:
             value = next(arguments, None)
             if value is None:
                 return None
@@ -50,27 +55,40 @@ def plain_audit(argv: Sequence[str]) -> int | None:
             return None
         else:
             paths.append(argument)
-    from sqladvisor.command import FAIL_ON, FORMATS, Output, run_audit
+    from sqladvisor.command import FAIL_ON, FORMATS, Output, run_audit, run_gate
 
     form = (values["--format"] or ["text"])[-1]
     fail_on = (values["--fail-on"] or [None])[-1]  # type: ignore[list-item]
     if not paths or form not in FORMATS or (fail_on is not None and fail_on not in FAIL_ON):
         return None
-    from sqladvisor.auditor import Options
     from sqladvisor.engine import Selection
 
     color = True if "--color" in flags else False if "--no-color" in flags else None
-    return run_audit(
-        paths,
-        Options(selection=Selection(split(values["--select"]), split(values["--ignore"]))),
-        Output(
-            form,
-            fail_on=fail_on,
-            color=color,
-            quiet=bool(flags & {"--quiet", "-q"}),
-            verbose=bool(flags & {"--verbose", "-v"}),
-        ),
+    selection = Selection(split(values["--select"]), split(values["--ignore"]))
+    output = Output(
+        form,
+        fail_on=fail_on,
+        color=color,
+        quiet=bool(flags & {"--quiet", "-q"}),
+        verbose=bool(flags & {"--verbose", "-v"}),
+        baseline=(values["--baseline"] or [None])[-1],  # type: ignore[list-item]
     )
+    if not gating:
+        from sqladvisor.auditor import Options
+
+        return run_audit(paths, Options(selection=selection), output)
+    from sqladvisor.migrate.gate import GateOptions
+
+    options = GateOptions(
+        runner=(values["--runner"] or [None])[-1],  # type: ignore[list-item]
+        base=(values["--base"] or [None])[-1],  # type: ignore[list-item]
+        schema=tuple(values["--schema"]),
+        judge_down="--judge-down" in flags,
+        each="--each" in flags,
+        cache="--no-cache" not in flags,
+        selection=selection,
+    )
+    return run_gate(paths, options, output)
 
 
 def split(values: Sequence[str]) -> tuple[str, ...]:

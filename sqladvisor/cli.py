@@ -11,7 +11,7 @@ import typer
 from sqladvisor import __version__
 from sqladvisor.__main__ import split
 from sqladvisor.auditor import Options
-from sqladvisor.command import Output, guarded, run_audit, run_explain
+from sqladvisor.command import Output, guarded, run_audit, run_explain, run_gate
 from sqladvisor.engine import Selection
 
 app = typer.Typer(
@@ -160,6 +160,22 @@ ConfigOption = Annotated[
         rich_help_panel="Rules",
     ),
 ]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Leave out the findings this baseline knows.",
+        rich_help_panel="Rules",
+    ),
+]
+WriteBaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write today's findings as a baseline and exit 0.",
+        rich_help_panel="Rules",
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -217,22 +233,8 @@ def audit(
     ignore: IgnoreOption = None,
     rules: RulesOption = None,
     config: ConfigOption = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Leave out the findings this baseline knows.",
-            rich_help_panel="Rules",
-        ),
-    ] = None,
-    write_baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write today's findings as a baseline and exit 0.",
-            rich_help_panel="Rules",
-        ),
-    ] = None,
+    baseline: BaselineOption = None,
+    write_baseline: WriteBaselineOption = None,
     format: FormatOption = Format.text,
     output: OutputOption = None,
     fail_on: FailOnOption = None,
@@ -329,6 +331,131 @@ def explain(
     )
     shown = Output(format.value, output, fail_on.value if fail_on else None, color, quiet, verbose)
     raise typer.Exit(run_explain(path, query, options, shown, top=top, config_path=config))
+
+
+@app.command()
+def gate(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH…", help="Migration files, directories, globs, or - for standard input."
+        ),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Judge only migrations that are new since this commit (git); earlier ones are the "
+            "schema they start from.",
+            rich_help_panel="Migrations",
+        ),
+    ] = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Who applies them: goose, flyway, golang-migrate, prisma… (default: recognised).",
+            rich_help_panel="Migrations",
+        ),
+    ] = None,
+    schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="The schema before them: DDL (pg_dump), or earlier migrations. Repeatable.",
+            rich_help_panel="Migrations",
+        ),
+    ] = None,
+    dsn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DSN",
+            help="A server that has the schema before them, and its row counts; only read.",
+            rich_help_panel="Migrations",
+        ),
+    ] = None,
+    pg_version: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=9,
+            max=99,
+            help="PostgreSQL's major version to judge for (default: the server's, else 18).",
+            rich_help_panel="Migrations",
+        ),
+    ] = None,
+    judge_down: Annotated[
+        bool,
+        typer.Option(
+            "--judge-down", help="Judge down migrations too.", rich_help_panel="Migrations"
+        ),
+    ] = False,
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each",
+            help="Every migration is deployed by itself: tables of earlier ones hold rows.",
+            rich_help_panel="Migrations",
+        ),
+    ] = False,
+    min_rows_for_error: Annotated[
+        int,
+        typer.Option(
+            metavar="ROWS",
+            min=0,
+            help="A table known to have fewer is worth no error.",
+            rich_help_panel="Migrations",
+        ),
+    ] = 10_000,
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache", help="Neither read nor keep outcomes.", rich_help_panel="Migrations"
+        ),
+    ] = False,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    rules: RulesOption = None,
+    config: ConfigOption = None,
+    baseline: BaselineOption = None,
+    write_baseline: WriteBaselineOption = None,
+    format: FormatOption = Format.text,
+    output: OutputOption = None,
+    fail_on: FailOnOption = None,
+    color: ColorOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Judge migrations before they are applied: what they lock, rewrite, break; and the safe way.
+
+    Reads the folders of the common runners as these do: order, up and down, transactions.
+    """
+    from sqladvisor.migrate.gate import GateOptions
+
+    options = GateOptions(
+        runner=runner,
+        base=base,
+        schema=tuple(schema or ()),
+        dsn=dsn,
+        pg_version=pg_version,
+        judge_down=judge_down,
+        each=each,
+        min_rows=min_rows_for_error,
+        cache=not no_cache,
+        selection=Selection(split(select or ()), split(ignore or ())),
+        rule_packs=tuple(rules or ()),
+    )
+    shown = Output(
+        format.value,
+        output,
+        fail_on.value if fail_on else None,
+        color,
+        quiet,
+        verbose,
+        baseline,
+        write_baseline,
+    )
+    raise typer.Exit(run_gate(paths, options, shown, config_path=config))
 
 
 @app.command()

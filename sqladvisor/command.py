@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sqladvisor.auditor import Options, audit
 from sqladvisor.config import Config, find_config
@@ -18,6 +19,9 @@ from sqladvisor.errors import InputError, SqladvisorError
 from sqladvisor.finding import SEVERITY_RANK
 from sqladvisor.report.escape import printable
 from sqladvisor.report.model import Report
+
+if TYPE_CHECKING:
+    from sqladvisor.migrate.gate import GateOptions
 
 FORMATS = ("text", "json")
 FAIL_ON = ("error", "warning", "info", "never")
@@ -54,6 +58,32 @@ def run_audit(
 
     if options.fix == "diff":
         return guarded(lambda: show_diff(job()[0], output))
+    return guarded(lambda: finish(*job(), output, default_fail_on="error"))
+
+
+def run_gate(
+    paths: Sequence[str],
+    options: GateOptions,
+    output: Output,
+    *,
+    config_path: str | None = None,
+) -> int:
+    """The gate command: everything between parsed arguments and the exit code."""
+    from sqladvisor.migrate.gate import gate
+
+    def job() -> tuple[Report, Config]:
+        config = find_config(config_path)
+        own = options.selection
+        judged = replace(
+            options,
+            selection=Selection(
+                own.select or config.select, own.ignore + config.ignore, config.per_file_ignores
+            ),
+            rule_packs=config.rule_packs + options.rule_packs,
+            thresholds=config.thresholds,
+        )
+        return gate(paths, judged, progress=progress(output), stdin=read_stdin), config
+
     return guarded(lambda: finish(*job(), output, default_fail_on="error"))
 
 

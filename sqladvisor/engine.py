@@ -84,6 +84,8 @@ def check_thresholds(thresholds: Mapping[str, Mapping[str, float]], rules: Itera
 
 KINDS = ("query", "index", "batch", "prepare", "plan", "migration")
 META_RULES = {
+    "migration/edited-migration": "A migration that the base already has was edited.",
+    "migration/deleted-migration": "A migration that the base already has was deleted or renamed.",
     "query/would-fail": "A statement that the server refuses to plan.",
     "suppression/unused": "A suppression comment that suppresses nothing.",
     "suppression/without-reason": "A suppression comment without a reason is not honoured.",

@@ -62,6 +62,11 @@ def read_set(
 
     What cannot be read becomes a problem of the set. Raises InputError for an unknown runner.
     """
+    return read_files(load_files(paths, stdin), runner)
+
+
+def load_files(paths: Sequence[str], stdin: Callable[[], bytes] | None = None) -> Files:
+    """The bytes of all files that the arguments name."""
     found, problems = expand(paths)
     sql: dict[str, bytes] = {}
     for path in found:
@@ -70,7 +75,7 @@ def read_set(
             problems.append(data)
         else:
             sql[STDIN if path == "-" else path] = data
-    return read_files(Files(sql, aux, problems=problems), runner)
+    return Files(sql, aux, problems=problems)
 
 
 def read_files(files: Files, runner: str | None = None) -> MigrationSet:

@@ -1,20 +1,86 @@
-"""The schema that a migration set starts from: DDL files, or nothing known."""
+"""The schema that a migration set starts from: DDL files, earlier migrations, a server, or nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from sqladvisor.catalog.ddl_state import Key
+from sqladvisor.catalog.model import Catalog
+from sqladvisor.errors import InputError
+from sqladvisor.finding import InputProblem
+from sqladvisor.migrate.files import Files
+from sqladvisor.migrate.runner import load_files, read_files
 from sqladvisor.migrate.state import SetState
 from sqladvisor.sql.source import read_source, statements
 from sqladvisor.sql.statement import Statement
 
 
-def start_state(schema: str | Iterable[Statement]) -> SetState:
+@dataclass(slots=True)
+class Start:
+    """What is there before the first judged migration.
+
+    ``files``: the paths of schema files; those of them that are migrations of the set are not
+    judged. ``rows``: row counts by (schema, name), where a server or a snapshot tells.
+    """
+
+    statements: tuple[Statement, ...] = ()
+    catalog: Catalog | None = None
+    pg_version: int | None = None
+    rows: Mapping[Key, float] = field(default_factory=dict)
+    files: frozenset[str] = frozenset()
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    problems: list[InputProblem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def state(self) -> SetState:
+        """A state to apply the set to."""
+        return start_state(self.statements, self.catalog)
+
+
+def read_start(
+    schema: Sequence[str], dsn: str | None, migrations: Files, say: Callable[[str], None]
+) -> Start:
+    """Read ``--schema`` (files, directories of earlier migrations) or ``--dsn``.
+
+    Raises InputError for both at once, ServerError for a server that cannot be had.
+    """
+    if dsn is not None:
+        if schema:
+            raise InputError("--schema and --dsn both say what is there before: give one of them")
+        return _from_server(dsn, say)
+    if not schema:
+        return Start()
+    files = load_files(schema)
+    contents = dict(files.sql)
+    found = read_files(files)
+    return Start(
+        tuple(s for m in found.migrations for s in m.up),
+        files=frozenset(files.sql),
+        contents=contents,
+        problems=list(found.problems),
+        texts=dict(found.texts),
+    )
+
+
+def _from_server(dsn: str, say: Callable[[str], None]) -> Start:
+    from sqladvisor.auditor import Options
+    from sqladvisor.server.target import open_live
+
+    with open_live(Options(dsn=dsn), say) as target:
+        catalog = target.catalog
+        version = target.connection.info.server_version // 10000
+        rows = {k: r.rows for k, r in catalog.relations.items() if r.rows is not None}
+        return Start(catalog=catalog, pg_version=version, rows=rows, notes=list(target.notes))
+
+
+def start_state(schema: str | Iterable[Statement], catalog: Catalog | None = None) -> SetState:
     """The state that a schema script (its text, or its statements) leaves behind.
 
     With an empty one nothing is known: every table that is named exists, with unknown rows.
     """
-    state = SetState()
+    state = SetState(catalog)
     if isinstance(schema, str):
         schema = statements(read_source("<schema>", schema.encode()))[0]
     for statement in schema:

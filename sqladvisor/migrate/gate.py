@@ -1,0 +1,292 @@
+"""The migration gate: reads a set, judges it by rules, and has what rules say tried.
+
+``gate`` is the whole command without its output. ``judge`` is where the trace decides over static
+findings. Returns a Report; prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sqladvisor.auditor import Audited, finish
+from sqladvisor.auditor import Options as AuditOptions
+from sqladvisor.engine import Engine, Selection, check_selection, check_thresholds
+from sqladvisor.errors import InputError
+from sqladvisor.finding import Finding, InputProblem, Location
+from sqladvisor.migrate import cache
+from sqladvisor.migrate.context import DEFAULT_MIN_ROWS, DEFAULT_PG_VERSION, Settings
+from sqladvisor.migrate.model import MigrationSet
+from sqladvisor.migrate.runner import aux, choose, load_files, read_files
+from sqladvisor.migrate.start import Start, read_start
+from sqladvisor.report.model import Report
+from sqladvisor.rule import load_rules
+from sqladvisor.suppress import MARK, Suppression, read_suppressions
+
+if TYPE_CHECKING:
+    from sqladvisor.migrate.history import Change
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GateOptions:
+    """How to judge migrations.
+
+    ``schema``, ``dsn``: what the set starts from; ``base``: judge only what git says is new since.
+    ``pg_version``: major version judged for, None for that of the start or of the embedded server.
+    ``each``: every migration is a deployment of its own: tables of earlier ones hold rows.
+    ``min_rows``: rows below which what locks or rewrites a table is no error.
+    """
+
+    runner: str | None = None
+    base: str | None = None
+    schema: tuple[str, ...] = ()
+    dsn: str | None = None
+    pg_version: int | None = None
+    judge_down: bool = False
+    each: bool = False
+    min_rows: float = DEFAULT_MIN_ROWS
+    cache: bool = True
+    trace: bool = False
+    selection: Selection = field(default_factory=Selection)
+    rule_packs: tuple[str, ...] = ()
+    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def gate(
+    paths: Sequence[str],
+    options: GateOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stdin: Callable[[], bytes] | None = None,
+) -> Report:
+    """Judge migration files, directories, globs or ``-`` (standard input).
+
+    Bad input becomes a problem of the report. Raises InputError for options that cannot be used,
+    ServerError when a server that was asked for cannot be had.
+    """
+    options = options or GateOptions()
+    say = progress or (lambda _: None)
+    rules = load_rules(("migration",), options.rule_packs)
+    check_selection(options.selection, rules)
+    check_thresholds(options.thresholds, rules)
+    engine = Engine([r for r in rules if options.selection.wants(r.id)])
+    files = load_files(paths, stdin)
+    choose(files, options.runner)
+    changes = _changes(paths, options)
+    start = read_start(options.schema, options.dsn, files, say)
+    name = _cache_key(files.sql, start, changes, options)
+    if name and (known := cache.load(name, aux)):
+        return _report_of(known, files.sql)
+    looked_at: dict[str, str] = {}
+    files.aux = _noting(files.aux, looked_at)
+    migrations = _judged(read_files(files, options.runner), changes, start)
+    settings = Settings(
+        options.pg_version or start.pg_version or DEFAULT_PG_VERSION,
+        start.rows,
+        options.min_rows,
+        not options.each,
+        options.thresholds,
+    )
+    report = static_report(migrations, changes, engine, settings, start, options)
+    if name:
+        cache.save(
+            name,
+            cache.Outcome(
+                migrations.runner, report.statements, report.findings, report.problems,
+                report.notes, report.suppressed, looked_at,
+            ),
+        )  # fmt: skip
+    return report
+
+
+def judge(
+    migrations: MigrationSet, findings: Sequence[Finding], trace_results: object | None = None
+) -> list[Finding]:
+    """What is left of static findings, and added to them, once the trace has run.
+
+    ``trace_results`` None: nothing was traced, the static findings stand.
+    """
+    if trace_results is None:
+        return list(findings)
+    raise NotImplementedError("the trace is reconciled in migrate.reconcile")
+
+
+def static_report(
+    migrations: MigrationSet,
+    changes: Sequence[Change] | None,
+    engine: Engine,
+    settings: Settings,
+    start: Start,
+    options: GateOptions,
+) -> Report:
+    """Check, suppress, sort, count."""
+    from sqladvisor.migrate.check import check_set
+
+    checked = check_set(migrations, engine, settings, start.state(), judge_down=options.judge_down)
+    found = checked.findings + _history_findings(migrations, changes or ())
+    audited = Audited(
+        problems=[*start.problems, *migrations.problems],
+        findings=judge(migrations, found),
+        texts={**start.texts, **migrations.texts},
+        files=len(migrations.texts),
+        notes=[*start.notes, *migrations.notes, *_notes(migrations, start, options)],
+    )
+    for path, text in migrations.texts.items():
+        if MARK in text:
+            audited.suppressions += _suppressions(migrations, path, text, options)
+    report = finish(engine, audited, AuditOptions(selection=options.selection))
+    return replace(
+        report,
+        command="gate",
+        statements=len(checked.contexts),
+        details={"runner": migrations.runner},
+    )
+
+
+def _suppressions(
+    migrations: MigrationSet, path: str, text: str, options: GateOptions
+) -> list[Suppression]:
+    from sqladvisor.sql.source import Source, comments
+
+    statements = [
+        s for m in migrations.migrations for s in (*m.up, *(m.down or ())) if s.path == path
+    ]
+    judged = {s.path for m in migrations.migrations if m.judged for s in (*m.up, *(m.down or ()))}
+    if path not in judged:
+        return []
+    statements.sort(key=lambda s: s.start)
+    return list(read_suppressions(path, comments(Source(path, text)), statements))
+
+
+def _changes(paths: Sequence[str], options: GateOptions) -> list[Change] | None:
+    if options.base is None:
+        return None
+    if list(paths) == ["-"]:
+        raise InputError("--base needs files: standard input has no history")
+    from sqladvisor.migrate.history import changes_since
+
+    return changes_since(options.base, paths)
+
+
+def _judged(
+    migrations: MigrationSet, changes: Sequence[Change] | None, start: Start
+) -> MigrationSet:
+    """The set with ``judged`` set: new since the base, and not part of the starting schema."""
+    if changes is None and not start.files:
+        return migrations
+    new = None
+    if changes is not None:
+        new = {c.path for c in changes if c.status in ("added", "renamed")}
+        edited = {c.path for c in changes if c.status == "edited"}
+    kept = []
+    for migration in migrations.migrations:
+        if migration.path in start.files:
+            continue
+        judged = migration.judged
+        if new is not None:
+            judged = migration.path in new or (migration.repeatable and migration.path in edited)
+        kept.append(replace(migration, judged=judged))
+    return replace(migrations, migrations=tuple(kept))
+
+
+_CHECKSUMS = frozenset(("flyway", "refinery", "sqlx", "prisma", "atlas"))
+"""Runners that keep a checksum of each applied file and stop when it differs."""
+
+
+def _history_findings(migrations: MigrationSet, changes: Sequence[Change]) -> list[Finding]:
+    found = []
+    repeatable = {m.path for m in migrations.migrations if m.repeatable}
+    refuses = migrations.runner in _CHECKSUMS
+    consequence = (
+        f"{migrations.runner} compares checksums and will refuse to go on"
+        if refuses
+        else "databases that have run it keep what the old text did, new ones get the new"
+    )
+    for change in changes:
+        if not change.path.lower().endswith(".sql") and not change.old_path:
+            continue
+        at = Location(change.path, 1, 1, 1, 1)
+        if change.status == "edited" and change.path not in repeatable:
+            message = f"a migration that the base already has was edited: {consequence}"
+            rule = "migration/edited-migration"
+        elif change.status == "deleted":
+            message = (
+                "a migration that the base already has was deleted: databases that have run it "
+                "and those that have not will differ"
+            )
+            rule = "migration/deleted-migration"
+        elif change.status == "renamed":
+            message = (
+                f"a migration that the base already has was renamed from {change.old_path}: its "
+                "runner takes it for a new one and applies it again"
+            )
+            rule = "migration/deleted-migration"
+        else:
+            continue
+        found.append(Finding(rule, "error", message, at, "", change.old_path or change.path))
+    return found
+
+
+def _notes(migrations: MigrationSet, start: Start, options: GateOptions) -> list[str]:
+    judged = sum(m.judged for m in migrations.migrations)
+    notes = [
+        f"read as {migrations.runner}: {judged} of {len(migrations.migrations)} "
+        f"migration{'' if len(migrations.migrations) == 1 else 's'} judged"
+    ]
+    if judged > 1 and options.base is None and not options.each:
+        notes.append(
+            "tables that the set creates count as empty: --base REF judges only what a branch adds, "
+            "--each every migration as deployed by itself"
+        )
+    return notes
+
+
+def _cache_key(
+    sql: Mapping[str, bytes],
+    start: Start,
+    changes: Sequence[Change] | None,
+    options: GateOptions,
+) -> str:
+    """The cache's name for this run, "" for one that is not cached."""
+    if not options.cache or options.dsn is not None or options.trace:
+        return ""
+    settings = [
+        options.runner, options.pg_version, options.judge_down, options.each, options.min_rows,
+        options.selection, sorted((k, sorted(v.items())) for k, v in options.thresholds.items()),
+        options.schema, [(c.status, c.path, c.old_path) for c in changes or ()], changes is None,
+    ]  # fmt: skip
+    return cache.key({**start.contents, **sql}, settings, options.rule_packs)
+
+
+def _noting(
+    read: Callable[[str], bytes | None], looked_at: dict[str, str]
+) -> Callable[[str], bytes | None]:
+    def noted(path: str) -> bytes | None:
+        data = read(path)
+        looked_at[path] = cache.digest(data)
+        return data
+
+    return noted
+
+
+def _report_of(known: cache.Outcome, sql: Mapping[str, bytes]) -> Report:
+    from sqladvisor.sql.source import read_source
+
+    paths = {f.location.path for f in known.findings}
+    return Report(
+        command="gate",
+        findings=known.findings,
+        problems=known.problems,
+        files=len(sql),
+        statements=known.statements,
+        texts={p: read_source(p, sql[p]).text for p in paths if p in sql},
+        notes=known.notes,
+        suppressed=known.suppressed,
+        details={"runner": known.runner},
+    )
+
+
+__all__ = ["GateOptions", "InputProblem", "gate", "judge"]
