@@ -159,13 +159,11 @@ def trace(
     sandbox: Sandbox,
     migrations: MigrationSet,
     say: Callable[[str], None] = lambda _: None,
-    *,
-    after: Callable[[Migration], None] | None = None,
 ) -> Trace:
     """Run the set on the sandbox, which has the starting schema. Raises ServerError, psycopg.Error.
 
-    Migrations that are not judged are only applied; what they make counts as there before.
-    ``after`` is called behind each judged migration, when its transaction has ended.
+    Those migrations that are not judged are applied before all others, as they are deployed before
+    them; what they make counts as there before.
     """
     notes: list[str] = []
     steps: list[Step] = []
@@ -174,14 +172,13 @@ def trace(
         for migration in migrations.migrations:
             if not migration.judged:
                 say(f"applying {migration.path}")
-                notes += _apply(session, migration)
+                failed = apply_statements(session, migration)
+                notes += [f"{place(s.statement)}: not applied: {s.failure}" for s in failed]
         session.start()
         existing = session.existing()
         for number, migration in enumerate(judged, 1):
             say(f"tracing migration {number} of {len(judged)}")
             steps += _run(session, migration, migration.up, migration.transaction)
-            if after is not None:
-                after(migration)
     by_place = {(s.statement.path, s.statement.start): s for s in steps}
     return Trace(tuple(steps), tuple(notes), existing, by_place)
 
@@ -195,11 +192,9 @@ def apply_statements(
     return [s for s in _run(session, migration, statements, mode) if s.failure]
 
 
-def _apply(session: TraceSession, migration: Migration) -> list[str]:
-    return [
-        f"{s.statement.path}:{s.statement.line}: not applied: {s.failure}"
-        for s in apply_statements(session, migration)
-    ]
+def place(statement: Statement) -> str:
+    """A statement's file and line, for a note."""
+    return f"{statement.path}:{statement.line}"
 
 
 def _run(

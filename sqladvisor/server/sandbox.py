@@ -74,14 +74,19 @@ class Loaded:
 class Sandbox:
     """A database of the embedded cluster, owned by a plain role. Dropped with the cluster."""
 
-    def __init__(self, cluster: Cluster, name: str = "sandbox") -> None:
+    def __init__(
+        self, cluster: Cluster, name: str = "sandbox", *, template: Sandbox | None = None
+    ) -> None:
+        """Make the database, empty or as a copy of ``template``, to which no session may be open."""
         self.cluster = cluster
         self.name = name
         with cluster.connect("postgres") as admin:
             exists = admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
             if not exists:
                 admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
-        cluster.create_database(name, owner=ROLE)
+        cluster.create_database(name, template.name if template else None, owner=ROLE)
+        if template:
+            self._copy_settings(template)
 
     def connect(self) -> psycopg.Connection:
         """A session as the owner, in autocommit."""
@@ -155,6 +160,23 @@ class Sandbox:
                     sql.Identifier(ROLE), sql.Identifier(self.name)
                 )
             )
+
+    def _copy_settings(self, template: Sandbox) -> None:
+        """What a role's sessions begin with in a database is not copied with its files."""
+        with self.connect() as owner:
+            rows = owner.execute(
+                "SELECT split_part(s, '=', 1), substr(s, strpos(s, '=') + 1) "
+                "FROM pg_db_role_setting, unnest(setconfig) AS s WHERE setrole = %s::regrole "
+                "AND setdatabase = (SELECT oid FROM pg_database WHERE datname = %s)",
+                [ROLE, template.name],
+            ).fetchall()
+            for name, value in rows:
+                owner.execute("SELECT set_config(%s, %s, false)", [name, value])
+                owner.execute(
+                    sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} FROM CURRENT").format(
+                        sql.Identifier(ROLE), sql.Identifier(self.name), sql.Identifier(name)
+                    )
+                )
 
     def load_rows(self, tables: Iterable[TableRows], say: Callable[[str], None]) -> Loaded:
         """COPY rows into tables, constraint triggers off, and bring their sequences forward."""
