@@ -9,12 +9,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sqladvisor.catalogue import example_text
-from sqladvisor.rule import Rule, load_rules
+from sqladvisor.report.markdown import rule_page
+from sqladvisor.rule import load_rules
 
 KINDS = ("query", "index", "batch", "prepare", "plan", "migration")
 PAGE = Path(__file__).with_name("rules.md")
-_SECTIONS = ("Why:", "Fix:", "Silent when:", "Source:")
 
 
 def page() -> str:
@@ -36,24 +35,8 @@ def page() -> str:
         ]
         lines.append("")
     for rule in rules:
-        lines += [*_rule(rule), ""]
+        lines += [f"### {rule.id}", "", rule_page(rule), ""]
     return "\n".join(lines)
-
-
-def _rule(rule: Rule) -> list[str]:
-    lines = [f"### {rule.id}", "", f"{rule.summary} ({rule.severity})", ""]
-    body = rule.doc.strip().partition("\n")[2].strip().splitlines()
-    for line in body:
-        mark = next((s for s in _SECTIONS if line.startswith(s)), None)
-        lines.append(f"**{mark}**{line[len(mark) :]}  " if mark else line.strip())
-    if rule.thresholds:
-        shown = ", ".join(f"`{k}` = {v:g}" for k, v in sorted(rule.thresholds.items()))
-        lines += ["", f"Thresholds: {shown}."]
-    for name, title in (("bad", "Fires on"), ("good", "Silent on")):
-        example = next(iter(rule.examples[name]), "")
-        if example:
-            lines += ["", f"{title}", "```sql", example_text(example).strip(), "```"]
-    return lines
 
 
 def _cell(text: str) -> str:

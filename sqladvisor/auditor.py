@@ -222,5 +222,6 @@ def finish(engine: Engine, audited: Audited, options: Options) -> Report:
         server=audited.server,
         notes=tuple(audited.notes),
         suppressed=len(shown) - (len(left) - meta),
+        rules=tuple(engine.rules),
         details={"diff": audited.diff} if options.fix else {},
     )

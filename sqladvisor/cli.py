@@ -11,8 +11,9 @@ import typer
 from sqladvisor import __version__
 from sqladvisor.__main__ import split
 from sqladvisor.auditor import Options
-from sqladvisor.command import Output, guarded, run_audit, run_explain, run_gate
+from sqladvisor.command import Output, further, guarded, run_audit, run_explain, run_gate
 from sqladvisor.engine import Selection
+from sqladvisor.errors import InputError
 
 app = typer.Typer(
     help="A query optimization advisor for PostgreSQL that proves what it says.",
@@ -29,6 +30,11 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+    sarif = "sarif"
+    junit = "junit"
+    github = "github"
+    gitlab = "gitlab"
+    markdown = "markdown"
 
 
 class FailOn(StrEnum):
@@ -47,6 +53,25 @@ OutputOption = Annotated[
     str | None,
     typer.Option(
         "-o", "--output", metavar="FILE", help="Write the report to FILE.", rich_help_panel="Output"
+    ),
+]
+
+
+def _check_also(values: list[str] | None) -> list[str] | None:
+    try:
+        further(Output(also=tuple(values or ())))
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
+    return values
+
+
+AlsoOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FORMAT=FILE",
+        callback=_check_also,
+        help="Write this report too, of the same run (sarif=results.sarif). Repeatable.",
+        rich_help_panel="Output",
     ),
 ]
 FailOnOption = Annotated[
@@ -237,6 +262,7 @@ def audit(
     write_baseline: WriteBaselineOption = None,
     format: FormatOption = Format.text,
     output: OutputOption = None,
+    also: AlsoOption = None,
     fail_on: FailOnOption = None,
     color: ColorOption = None,
     quiet: QuietOption = False,
@@ -269,6 +295,7 @@ def audit(
         verbose,
         baseline,
         write_baseline,
+        tuple(also or ()),
     )
     raise typer.Exit(run_audit(paths, options, shown, config_path=config))
 
@@ -308,6 +335,7 @@ def explain(
     config: ConfigOption = None,
     format: FormatOption = Format.text,
     output: OutputOption = None,
+    also: AlsoOption = None,
     fail_on: FailOnOption = None,
     color: ColorOption = None,
     quiet: QuietOption = False,
@@ -329,7 +357,15 @@ def explain(
         selection=Selection(split(select or ()), split(ignore or ())),
         rule_packs=tuple(rules or ()),
     )
-    shown = Output(format.value, output, fail_on.value if fail_on else None, color, quiet, verbose)
+    shown = Output(
+        format.value,
+        output,
+        fail_on.value if fail_on else None,
+        color,
+        quiet,
+        verbose,
+        also=tuple(also or ()),
+    )
     raise typer.Exit(run_explain(path, query, options, shown, top=top, config_path=config))
 
 
@@ -421,6 +457,7 @@ def gate(
     write_baseline: WriteBaselineOption = None,
     format: FormatOption = Format.text,
     output: OutputOption = None,
+    also: AlsoOption = None,
     fail_on: FailOnOption = None,
     color: ColorOption = None,
     quiet: QuietOption = False,
@@ -454,6 +491,7 @@ def gate(
         verbose,
         baseline,
         write_baseline,
+        tuple(also or ()),
     )
     raise typer.Exit(run_gate(paths, options, shown, config_path=config))
 

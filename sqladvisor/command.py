@@ -23,7 +23,7 @@ from sqladvisor.report.model import Report
 if TYPE_CHECKING:
     from sqladvisor.migrate.gate import GateOptions
 
-FORMATS = ("text", "json")
+FORMATS = ("text", "json", "sarif", "junit", "github", "gitlab", "markdown")
 FAIL_ON = ("error", "warning", "info", "never")
 
 
@@ -39,6 +39,8 @@ class Output:
     verbose: bool = False
     baseline: str | None = None
     write_baseline: str | None = None
+    also: tuple[str, ...] = ()
+    """Further reports to write, each as FORMAT=FILE."""
 
 
 def run_audit(
@@ -152,19 +154,59 @@ def finish(report: Report, config: Config, output: Output, *, default_fail_on: s
         report = replace(
             report, findings=tuple(baseline.subtract(output.baseline, report.findings))
         )
-    write(render(report, output), output)
-    if report.problems:
-        return 2
     fail_on = output.fail_on or config.fail_on or default_fail_on
     if fail_on not in FAIL_ON:
         raise InputError(f"fail-on must be one of {', '.join(FAIL_ON)}, not {fail_on!r}")
+    shown = replace(output, fail_on=fail_on)
+    for each in (*further(output), shown):
+        write(render(report, replace(shown, format=each.format, path=each.path)), each)
+    if output.format == "github":
+        append_step_summary(report)
+    if report.problems:
+        return 2
     threshold = SEVERITY_RANK[fail_on]
     failing = any(SEVERITY_RANK[f.severity] >= threshold for f in report.findings)
     return int(failing and not output.write_baseline)
 
 
+def further(output: Output) -> list[Output]:
+    """The reports to be written beside the main one. Raises InputError for one that cannot be."""
+    reports = []
+    for text in output.also:
+        form, _, path = text.partition("=")
+        if form not in FORMATS or not path:
+            raise InputError(f"it takes FORMAT=FILE (formats: {', '.join(FORMATS)}), not {text!r}")
+        reports.append(replace(output, format=form, path=path))
+    return reports
+
+
 def render(report: Report, output: Output) -> str:
     """The report in the format asked for."""
+    if output.format == "sarif":
+        from sqladvisor.report import sarif
+
+        return sarif.render(report)
+    if output.format == "junit":
+        from sqladvisor.report import junit
+
+        return junit.render(report, fail_on=output.fail_on or "error")
+    if output.format == "github":
+        from sqladvisor.report import github
+
+        return github.render(report)
+    if output.format == "gitlab":
+        from sqladvisor.report import gitlab
+
+        return gitlab.render(report)
+    if output.format == "markdown":
+        from sqladvisor.report import markdown
+
+        return markdown.render(report)
+    return _render_own(report, output)
+
+
+def _render_own(report: Report, output: Output) -> str:
+    """Text and JSON, in which a plan has a form of its own."""
     if report.command == "explain":
         from sqladvisor.report import plan
 
@@ -180,6 +222,22 @@ def render(report: Report, output: Output) -> str:
     return render_text(report, color=wants_color(output), verbose=output.verbose)
 
 
+def append_step_summary(report: Report) -> None:
+    """Append the Markdown report to GitHub's summary of the step, where there is one."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    from sqladvisor.report import markdown
+
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(markdown.render(report, limit=markdown.STEP_SUMMARY_CHARACTERS))
+    except OSError as error:
+        raise InputError(
+            f"{path}: the step's summary cannot be written: {error.strerror}"
+        ) from error
+
+
 def write(text: str, output: Output) -> None:
     """Write to ``-o FILE`` or standard output. Raises InputError when that fails."""
     if output.path is None or output.path == "-":
@@ -187,7 +245,7 @@ def write(text: str, output: Output) -> None:
         sys.stdout.flush()
         return
     try:
-        with open(output.path, "w", encoding="utf-8") as file:
+        with open(output.path, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
         raise InputError(f"{output.path}: cannot be written: {error.strerror}") from error

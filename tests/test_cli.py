@@ -305,3 +305,55 @@ def test_rules_and_rule() -> None:
     wrong = sqladvisor("rule", "query/outer-join-nulified")
     assert wrong.returncode == 2
     assert b"did you mean query/outer-join-nullified?" in wrong.stderr
+
+
+def test_further_reports_of_the_same_run_go_to_their_files(tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_text(BAD_QUERY)
+    done = sqladvisor(
+        "audit", "q.sql", "--also", "sarif=out.sarif", "--also=junit=out.xml", "--fail-on", "warning",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "q.sql:1:71  warning" in done.stdout.decode()
+    (run,) = json.loads((tmp_path / "out.sarif").read_text())["runs"]
+    assert [r["ruleId"] for r in run["results"]] == ["query/outer-join-nullified"]
+    assert 'failures="1"' in (tmp_path / "out.xml").read_text()
+
+
+@pytest.mark.parametrize("value", ["sarif", "sarif=", "pdf=x", "=x"])
+def test_a_further_report_that_cannot_be_is_refused_before_the_work(
+    tmp_path: Path, value: str
+) -> None:
+    done = sqladvisor("audit", "nowhere.sql", "--also", value, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == b""
+    said = " ".join(done.stderr.decode().replace("│", " ").split())
+    assert "takes FORMAT=FILE (formats: text, json, sarif" in said and "Traceback" not in said
+
+
+def test_github_gets_annotations_and_the_summary_of_its_step(tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_text(BAD_QUERY)
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    env = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_WORKSPACE": str(tmp_path)}
+    done = sqladvisor("audit", "q.sql", "--format", "github", cwd=tmp_path, **env)
+    assert done.stdout.decode().startswith("::warning file=q.sql,line=1,col=71,")
+    assert summary.read_text().startswith("before\n### sqladvisor audit: 1 warning in 1 statement")
+    sqladvisor("audit", "q.sql", "--format", "json", cwd=tmp_path, **env)
+    assert summary.read_text().count("### sqladvisor") == 1, "other formats leave it alone"
+    done = sqladvisor(
+        "audit", "q.sql", "--format", "github", cwd=tmp_path, GITHUB_STEP_SUMMARY="/no/such/file"
+    )
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("sqladvisor: /no/such/file: the step's summary cannot")
+
+
+@pytest.mark.parametrize("form", ["sarif", "junit", "github", "gitlab", "markdown"])
+def test_explain_gives_its_findings_in_every_format(tmp_path: Path, form: str) -> None:
+    (tmp_path / "plan.txt").write_text(
+        "Seq Scan on orders  (cost=0.00..20000.00 rows=5 width=8) (actual time=0.1..300.0 rows=5 loops=1)\n"
+        "  Filter: (total > 5)\n  Rows Removed by Filter: 1000000\n"
+        "Planning Time: 0.1 ms\nExecution Time: 301.0 ms\n"
+    )
+    done = sqladvisor("explain", "plan.txt", "--format", form, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "plan/seq-scan-filtering" in done.stdout.decode()

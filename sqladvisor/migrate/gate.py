@@ -21,7 +21,7 @@ from sqladvisor.migrate.model import MigrationSet
 from sqladvisor.migrate.runner import aux, choose, load_files, read_files
 from sqladvisor.migrate.start import Start, read_start
 from sqladvisor.report.model import Report
-from sqladvisor.rule import load_rules
+from sqladvisor.rule import Rule, load_rules
 from sqladvisor.suppress import MARK, Suppression, read_suppressions
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def gate(
     start = read_start(options.schema, options.dsn, files, say)
     name = _cache_key(files.sql, start, changes, options)
     if name and (known := cache.load(name, aux)):
-        return _report_of(known, files.sql)
+        return _report_of(known, files.sql, engine.rules)
     looked_at: dict[str, str] = {}
     files.aux = _noting(files.aux, looked_at)
     migrations = _judged(read_files(files, options.runner), changes, start)
@@ -272,7 +272,7 @@ def _noting(
     return noted
 
 
-def _report_of(known: cache.Outcome, sql: Mapping[str, bytes]) -> Report:
+def _report_of(known: cache.Outcome, sql: Mapping[str, bytes], rules: Sequence[Rule]) -> Report:
     from sqladvisor.sql.source import read_source
 
     paths = {f.location.path for f in known.findings}
@@ -282,9 +282,11 @@ def _report_of(known: cache.Outcome, sql: Mapping[str, bytes]) -> Report:
         problems=known.problems,
         files=len(sql),
         statements=known.statements,
-        texts={p: read_source(p, sql[p]).text for p in paths if p in sql},
+        # The text of a file without findings is shown by no report.
+        texts={p: read_source(p, sql[p]).text if p in paths else "" for p in sql},
         notes=known.notes,
         suppressed=known.suppressed,
+        rules=tuple(rules),
         details={"runner": known.runner},
     )
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqladvisor.finding import Finding, InputProblem
+
+if TYPE_CHECKING:
+    from sqladvisor.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Report:
     notes: tuple[str, ...] = ()
     """What the reader must know of how the run was made (assumptions, what was left out)."""
     suppressed: int = 0
+    rules: tuple[Rule, ...] = ()
+    """The rules that ran, for the formats that describe them."""
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def count(self, severity: str) -> int:

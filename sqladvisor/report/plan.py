@@ -213,7 +213,7 @@ def _finding(finding: Finding, margin: str, paint: Painter, verbose: bool) -> It
     yield head[:start] + paint(finding.severity, mark) + head[start + len(mark) :]
     yield from more
     inner = margin + "  "
-    for line in text._evidence(finding.evidence, paint, verbose):
+    for line in text.evidence_lines(finding.evidence, paint, verbose):
         yield from _fold(line, inner, inner + "  ")
     for fix in finding.fixes:
         for line in text._fix(fix, finding.statement, paint):

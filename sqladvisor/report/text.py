@@ -44,12 +44,12 @@ def render(report: Report, *, color: bool = False, verbose: bool = False) -> str
     for problem in report.problems:
         lines += [_problem(problem, paint), ""]
     for finding in report.findings:
-        lines += [*_finding(finding, report.texts, paint, verbose), ""]
+        lines += [*finding_lines(finding, report.texts, paint, verbose), ""]
     tables = _index_table(report.findings, paint)
     if tables:
         lines += [*tables, ""]
     lines += [paint("dim", f"note: {printable(n)}") for n in report.notes]
-    lines.append(_summary(report, paint))
+    lines.append(summary_line(report, paint))
     return "\n".join(lines) + "\n"
 
 
@@ -62,9 +62,10 @@ def _problem(problem: InputProblem, paint: Painter) -> str:
     return f"{paint('bold', place)}: {paint('error', 'cannot audit')}: {printable(problem.message)}"
 
 
-def _finding(
+def finding_lines(
     finding: Finding, texts: Mapping[str, str], paint: Painter, verbose: bool
 ) -> list[str]:
+    """One finding in full: place, message, the marked source line, evidence, fixes."""
     at = finding.location
     place = f"{printable(at.path)}:{at.line}:{at.column}"
     lines = [
@@ -72,14 +73,15 @@ def _finding(
         f"{paint('dim', finding.rule)}",
         f"  {printable(finding.message)}",
     ]
-    lines += _quote(finding, texts.get(at.path, ""), paint)
-    lines += [f"  {line}" for line in _evidence(finding.evidence, paint, verbose)]
+    lines += source_lines(finding, texts.get(at.path, ""), paint)
+    lines += [f"  {line}" for line in evidence_lines(finding.evidence, paint, verbose)]
     for fix in finding.fixes:
         lines += _fix(fix, finding.statement, paint)
     return lines
 
 
-def _quote(finding: Finding, text: str, paint: Painter) -> list[str]:
+def source_lines(finding: Finding, text: str, paint: Painter) -> list[str]:
+    """The source line of a finding and its mark, indented by two; none where there is no text."""
     at = finding.location
     source = _line(text, at.line)
     if not source.strip():
@@ -126,7 +128,8 @@ def _width(text: str) -> int:
     )
 
 
-def _evidence(evidence: Evidence, paint: Painter, verbose: bool) -> list[str]:
+def evidence_lines(evidence: Evidence, paint: Painter, verbose: bool) -> list[str]:
+    """What was gained, then a line for each note."""
     lines = []
     gain = _gain(evidence.figures, paint)
     if gain:
@@ -174,7 +177,7 @@ def _fix(fix: Fix, statement: str, paint: Painter) -> list[str]:
     if fix.changes_result:
         head += f" {paint('warning', '(changes the result: ' + fix.changes_result + ')')}"
     lines = [head]
-    if proof := _proof(fix.proof, paint):
+    if proof := proof_line(fix.proof, paint):
         lines.append(f"    {proof}")
     sql = printable(fix.sql).splitlines()
     if fix.kind == "rewrite" and len(sql) > MAX_FIX_LINES:
@@ -189,7 +192,8 @@ def _fix(fix: Fix, statement: str, paint: Painter) -> list[str]:
     return lines
 
 
-def _proof(proof: Mapping[str, Any], paint: Painter) -> str:
+def proof_line(proof: Mapping[str, Any], paint: Painter) -> str:
+    """How a fix was proven; "" if it was not."""
     parts = []
     if (count := proof.get("rows")) is not None:
         rows = "no rows" if not count else f"the same {number(count)} rows"
@@ -248,7 +252,8 @@ def _total(
     return f"{show(sum(u[before] for u in known))} → {show(sum(u[after] for u in known))}"
 
 
-def _summary(report: Report, paint: Painter) -> str:
+def summary_line(report: Report, paint: Painter) -> str:
+    """What was found in how much, on one line."""
     counts = [
         paint(s, f"{n} {s}{'s' if n != 1 and s != 'info' else ''}")
         for s in ("error", "warning", "info")
