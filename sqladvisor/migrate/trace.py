@@ -7,12 +7,15 @@ only how long it takes. Data and its maker; judging is for ``migrate.reconcile``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sqladvisor.migrate.locks import STRENGTH, WAITED_FOR
 from sqladvisor.migrate.model import Migration, MigrationSet
 from sqladvisor.migrate.trace_session import LookedAt, TraceSession
+from sqladvisor.server.sandbox import only_owner
 from sqladvisor.sql.statement import Statement
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 STATEMENT_TIMEOUT_S = 30.0
 """For one statement on empty tables: one that takes longer is a program of its own, or waits."""
+
+_PART = re.compile(r'"(?:[^"]|"")*"|[^.]+')
 
 # Say who owns what or change the machine, not the schema; the sandbox has neither.
 _LEFT_OUT = frozenset(
@@ -29,33 +34,6 @@ _LEFT_OUT = frozenset(
      "AlterSubscriptionStmt", "DropSubscriptionStmt", "CheckPointStmt", "ReassignOwnedStmt",
      "DropOwnedStmt")
 )  # fmt: skip
-
-# https://www.postgresql.org/docs/current/explicit-locking.html#TABLE-LOCK-COMPATIBILITY
-MODES = (
-    "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE",
-    "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE",
-)  # fmt: skip
-"""Table lock modes, weakest first."""
-
-
-def strength(mode: str) -> int:
-    """The place of a mode in ``MODES``; -1 for none."""
-    return MODES.index(mode) if mode in MODES else -1
-
-
-def blocks(mode: str) -> tuple[str, ...]:
-    """What others cannot do to a table while a lock is held: of reads, row locks, writes, DDL."""
-    at = strength(mode)
-    found = []
-    if mode == "ACCESS EXCLUSIVE":
-        found.append("reads")
-    if at >= strength("EXCLUSIVE"):
-        found.append("row locks")  # SELECT … FOR UPDATE, foreign key checks
-    if at >= strength("SHARE"):
-        found.append("writes")
-    if at >= strength("ROW EXCLUSIVE"):
-        found.append("DDL")
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +47,9 @@ class Lock:
     """``table``, ``index``, ``view``, ``materialized view``, ``sequence`` …"""
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        return blocks(self.mode)
+    def strong(self) -> bool:
+        """Whether it keeps others from writing to the table, or from reading as well."""
+        return self.kind != "index" and STRENGTH[self.mode] >= WAITED_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +105,13 @@ class Step:
         return not self.failure
 
     def lock_on(self, relation: str) -> Lock | None:
-        """The lock it took on a relation; None where it took none."""
-        return next((lock for lock in self.locks if same_relation(lock.relation, relation)), None)
+        """The lock on a relation that it took, or ran under; None where there was none."""
+        found = [k for k in (*self.locks, *self.held) if same_relation(k.relation, relation)]
+        return max(found, key=lambda k: STRENGTH[k.mode], default=None)
 
     def strong(self) -> tuple[Lock, ...]:
-        """Locks on tables and views that keep others from writing, or from reading as well."""
-        return tuple(k for k in self.locks if k.kind != "index" and "writes" in k.blocks)
+        """The locks it took that keep others from writing, or from reading as well."""
+        return tuple(k for k in self.locks if k.strong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +120,10 @@ class Trace:
 
     steps: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
-    existing: frozenset[str] = frozenset()
-    """Relations that were there before the set: everything else it made itself."""
+    existing: Mapping[str, str] = field(default_factory=dict)
+    """Relations that were there before the set, with their kinds; all others it made itself."""
+    version: int = 0
+    """Major version of the server that it ran on."""
     _by_place: dict[tuple[str, int], Step] = field(default_factory=dict, repr=False)
 
     def at(self, statement: Statement) -> Step | None:
@@ -150,20 +132,31 @@ class Trace:
 
 
 def same_relation(one: str, other: str) -> bool:
-    """Whether two names may mean one relation: a missing schema fits any."""
-    a, b = one.rpartition("."), other.rpartition(".")
-    return a[2] == b[2] and (not a[0] or not b[0] or a[0] == b[0])
+    """Whether two names may mean one relation: a missing schema fits any, quotes do not matter."""
+    a, b = parts(one), parts(other)
+    return a[1] == b[1] and (not a[0] or not b[0] or a[0] == b[0])
+
+
+def parts(name: str) -> tuple[str, str]:
+    """Schema ("" where none is said) and name of what is written ``schema.name``, without quotes."""
+    found = [
+        part[1:-1].replace('""', '"') if part.startswith('"') else part
+        for part in _PART.findall(name)
+    ]
+    return (found[-2] if len(found) > 1 else "", found[-1] if found else "")
 
 
 def trace(
     sandbox: Sandbox,
     migrations: MigrationSet,
     say: Callable[[str], None] = lambda _: None,
+    *,
+    each: bool = False,
 ) -> Trace:
     """Run the set on the sandbox, which has the starting schema. Raises ServerError, psycopg.Error.
 
     Those migrations that are not judged are applied before all others, as they are deployed before
-    them; what they make counts as there before.
+    them; what they make counts as there before. With ``each``, what any earlier migration made does.
     """
     notes: list[str] = []
     steps: list[Step] = []
@@ -176,11 +169,19 @@ def trace(
                 notes += [f"{place(s.statement)}: not applied: {s.failure}" for s in failed]
         session.start()
         existing = session.existing()
+        together = migrations.one_transaction and not each
         for number, migration in enumerate(judged, 1):
             say(f"tracing migration {number} of {len(judged)}")
-            steps += _run(session, migration, migration.up, migration.transaction)
+            if each and number > 1:
+                session.start()
+                existing |= session.existing()
+            steps += _run(
+                session, migration, migration.up, migration.transaction,
+                commit=not together or number == len(judged),
+            )  # fmt: skip
     by_place = {(s.statement.path, s.statement.start): s for s in steps}
-    return Trace(tuple(steps), tuple(notes), existing, by_place)
+    version = sandbox.cluster.version_num // 10000
+    return Trace(tuple(steps), tuple(notes), existing, version, by_place)
 
 
 def apply_statements(
@@ -198,12 +199,18 @@ def place(statement: Statement) -> str:
 
 
 def _run(
-    session: TraceSession, migration: Migration, statements: tuple[Statement, ...], mode: str
+    session: TraceSession,
+    migration: Migration,
+    statements: tuple[Statement, ...],
+    mode: str,
+    *,
+    commit: bool = True,
 ) -> list[Step]:
-    session.reset()
     steps: list[Step] = []
-    if mode == "file" and statements:
-        session.begin()
+    if not session.in_transaction():
+        session.reset()
+        if mode == "file" and statements:
+            session.begin()
     for statement in statements:
         if reason := _refused(statement):
             steps.append(Step(migration, statement, failure=reason))
@@ -212,7 +219,7 @@ def _run(
             steps.append(_step(migration, statement, seen))
         else:
             steps.append(_step(migration, statement, session.run(statement)))
-    if failure := session.finish():
+    if commit and (failure := session.finish()):
         last = max((i for i, s in enumerate(steps) if s.traced), default=-1)
         if last >= 0:
             steps[last] = Step(migration, steps[last].statement, failure=failure)
@@ -222,6 +229,8 @@ def _run(
 def _refused(statement: Statement) -> str:
     if statement.kind in _LEFT_OUT:
         return "it is about roles, databases or the machine, which the sandbox does not have"
+    if only_owner(statement.kind, statement.tree):
+        return "it says who owns what: the sandbox has one role"
     if statement.kind == "CopyStmt":
         return "COPY is not run: its rows are not here"
     return ""

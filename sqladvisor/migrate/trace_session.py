@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from sqladvisor.migrate.locks import MODES, STRENGTH, WAITED_FOR
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.sandbox import MAX_ROLES, Sandbox, make_role
 from sqladvisor.sql.quote import qualified
@@ -101,14 +102,11 @@ JOIN pg_catalog.pg_class t ON t.oid = coalesce(i.indrelid, c.oid)
 JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
 WHERE c.oid = pg_catalog.to_regclass(%s) AND t.relkind IN ('r', 'p', 'm')"""
 _KINDS = {
-    "r": "table", "p": "table", "v": "view", "m": "materialized view", "i": "index", "I": "index",
+    "r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "i": "index", "I": "index",
     "S": "sequence", "f": "foreign table",
 }  # fmt: skip
-_WORDS = (
-    "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE",
-    "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE",
-)  # fmt: skip
-_RANK = {word.title().replace(" ", "") + "Lock": rank for rank, word in enumerate(_WORDS)}
+_RANK = {word.title().replace(" ", "") + "Lock": rank for word, rank in STRENGTH.items()}
+"""pg_locks.mode, by strength."""
 _CREATES = ("CREATE", "SELECT INTO")
 # Class 25: "cannot run inside a transaction block"; a procedure that commits is 2D000.
 _NOT_IN_TRANSACTION = ("25001", "2D000")
@@ -188,8 +186,12 @@ class TraceSession:
             self._files[oid] = filenode
         self._watching = True
 
-    def existing(self) -> frozenset[str]:
-        return frozenset(k.name for k in self._known.values())
+    def existing(self) -> dict[str, str]:
+        """Relations that were there before, with their kinds."""
+        return {k.name: k.kind for k in self._known.values()}
+
+    def in_transaction(self) -> bool:
+        return not self._connection.closed and not self._idle()
 
     def reset(self) -> None:
         """Forget the settings of the migration before."""
@@ -313,7 +315,7 @@ class TraceSession:
             if known is not None:
                 shown = qualified(schema, name) if name is not None else known.name
                 if rank > self._modes.get(oid, -1):
-                    seen.locks.append((shown, _WORDS[rank], known.kind))
+                    seen.locks.append((shown, MODES[rank], known.kind))
                 scanned = (scans or 0) > self._scans.get(oid, 0)
                 if filenode and filenode != self._files.get(oid) and known.kind != "index":
                     if known.kind != "sequence":
@@ -326,7 +328,7 @@ class TraceSession:
             self._scans[oid] = scans or 0
             if filenode is not None and (known is not None or kind == "i"):
                 self._files[oid] = filenode
-        seen.locks.sort(key=lambda k: (-_WORDS.index(k[1]), k[2] == "index", k[0]))
+        seen.locks.sort(key=lambda k: (-STRENGTH[k[1]], k[2] == "index", k[0]))
         seen.rewritten.sort()
         seen.scanned.sort()
         seen.built.sort()
@@ -335,11 +337,9 @@ class TraceSession:
     def _strong(self) -> list[tuple[str, str, str]]:
         """The locks held by now that keep others from writing, on relations there before."""
         return [
-            (known.name, _WORDS[rank], known.kind)
+            (known.name, MODES[rank], known.kind)
             for oid, rank in self._modes.items()
-            if rank >= _WORDS.index("SHARE")
-            and (known := self._known.get(oid))
-            and known.kind != "index"
+            if rank >= WAITED_FOR and (known := self._known.get(oid)) and known.kind != "index"
         ]
 
     # -- outside of transactions ----------------------------------------------------------------
@@ -368,7 +368,9 @@ class TraceSession:
                     if lock[0] not in modes or _RANK[lock[1]] > _RANK[modes[lock[0]][1]]:
                         modes[lock[0]] = lock
                 waited = time.perf_counter() - started
-                if waited > WATCH_S or any(_RANK[k[1]] >= 3 for k in modes.values()):
+                if waited > WATCH_S or any(
+                    _RANK[k[1]] >= STRENGTH["SHARE UPDATE EXCLUSIVE"] for k in modes.values()
+                ):
                     release()
             seen.duration_ms = (time.perf_counter() - started) * 1000
         if errors:

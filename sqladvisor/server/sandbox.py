@@ -435,10 +435,10 @@ def _left_out(kind: str, tree: Node) -> bool:
     """Whether a statement says only who may do what, or where files lie."""
     if kind == "VariableSetStmt":
         return tree.get("name") in _LEFT_OUT_SETTINGS
-    return kind in _SKIPPED or _only_owner(kind, tree)
+    return kind in _SKIPPED or only_owner(kind, tree)
 
 
-def _only_owner(kind: str, tree: Node) -> bool:
+def only_owner(kind: str, tree: Node) -> bool:
     """``ALTER TABLE … OWNER TO``: pg_dump writes one for each table."""
     if kind != "AlterTableStmt":
         return False
@@ -483,4 +483,4 @@ def _open(path: str) -> IO[bytes]:
     return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
-__all__ = ["Loaded", "Sandbox", "TableRows", "make_role", "names"]
+__all__ = ["Loaded", "Sandbox", "TableRows", "make_role", "names", "only_owner"]

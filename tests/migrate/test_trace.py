@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from sets import migration, migration_set
 
-from sqladvisor.migrate.trace import Change, IndexBuild, Lock, Step, Trace, blocks, trace
+from sqladvisor.migrate.trace import (
+    Change,
+    IndexBuild,
+    Lock,
+    Step,
+    Trace,
+    parts,
+    same_relation,
+    trace,
+)
 from sqladvisor.server.sandbox import Sandbox
 
 SCHEMA = """
@@ -233,8 +243,30 @@ def test_nothing_of_ours_is_left(make_sandbox: Make) -> None:
     assert row == (0, 0)
 
 
-def test_what_a_lock_blocks() -> None:
-    assert blocks("ACCESS EXCLUSIVE") == ("reads", "row locks", "writes", "DDL")
-    assert blocks("SHARE") == ("writes", "DDL")
-    assert blocks("SHARE UPDATE EXCLUSIVE") == ("DDL",)
-    assert blocks("ACCESS SHARE") == ()
+def test_names_are_compared_with_and_without_quotes_and_schema() -> None:
+    assert same_relation('public."Order Items"', "public.Order Items")
+    assert same_relation("orders", "public.orders")
+    assert not same_relation("shop.orders", "public.orders")
+    assert parts('"a.b"."c""d"') == ("a.b", 'c"d')
+
+
+def test_tables_of_earlier_migrations_where_each_is_a_deployment(make_sandbox: Make) -> None:
+    found = trace(
+        make_sandbox(SCHEMA),
+        migration_set(
+            migration("001", "CREATE TABLE carts (id int)"),
+            migration("002", "ALTER TABLE carts ADD PRIMARY KEY (id)"),
+        ),
+        each=True,
+    )
+    assert found.steps[1].lock_on("carts") == Lock("public.carts", "ACCESS EXCLUSIVE", "table")
+
+
+def test_a_runner_with_one_transaction_for_all(make_sandbox: Make) -> None:
+    made = migration_set(
+        migration("001", "ALTER TABLE users ADD COLUMN a int"),
+        migration("002", "ALTER TABLE orders ADD COLUMN a int"),
+    )
+    found = trace(make_sandbox(SCHEMA), replace(made, one_transaction=True))
+    assert [s.transaction for s in found.steps] == [1, 1]
+    assert found.steps[1].held == (Lock("public.users", "ACCESS EXCLUSIVE", "table"),)
