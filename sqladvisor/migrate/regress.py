@@ -18,6 +18,7 @@ from sqladvisor.context import Context
 from sqladvisor.evidence import MAX_PLANNED, Planned, as_planned
 from sqladvisor.finding import Evidence, Finding, Severity
 from sqladvisor.migrate.carry import carry, index_definitions
+from sqladvisor.migrate.reconcile import fingerprint, first_line
 from sqladvisor.migrate.stage import Stage
 from sqladvisor.migrate.trace import Step, Trace, place
 from sqladvisor.plan.annotate import Annotated
@@ -26,7 +27,6 @@ from sqladvisor.server.explain import ExplainError, explain, explainable
 from sqladvisor.server.parameters import with_types
 from sqladvisor.server.shadow import build_shadow
 from sqladvisor.server.statistics import Statistics
-from sqladvisor.sql import libpg
 from sqladvisor.sql.statement import Statement
 
 if TYPE_CHECKING:
@@ -300,18 +300,11 @@ def _finding(item: Planned, old: Outcome, new: Outcome, step: Step, severity: Se
         rule=rule,
         severity=severity,
         message=message,
-        location=statement.locate(0, len(statement.text.splitlines()[0])),
+        location=first_line(statement),
         statement=statement.text,
-        fingerprint=_fingerprint(statement),
+        fingerprint=fingerprint(statement),
         evidence=Evidence("estimated", figures, tuple(notes)),
     )
-
-
-def _fingerprint(statement: Statement) -> str:
-    try:
-        return libpg.fingerprint(statement.sql)
-    except libpg.ParseProblem:
-        return ""
 
 
 def _times(factor: float) -> str:
