@@ -40,6 +40,7 @@ format: $(VENV)/.dev ## Format and fix what can be fixed
 
 bench: $(VENV)/.installed ## Start-up and throughput, as ratios to the bare parser in the same run
 	$(BIN)/python benchmarks/static.py
+	$(BIN)/python benchmarks/reading.py
 
 docs: $(VENV)/.installed ## Write docs/rules.md from the rule files
 	$(BIN)/python docs/generate.py

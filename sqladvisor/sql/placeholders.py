@@ -48,6 +48,12 @@ class _Reading:
     """(offset in sql, offset in text) of the start of each run of equal text."""
 
 
+MAX_READINGS = 200
+"""Readings of one statement that are tried. Each costs its length: without a bound a statement of
+
+many marks that none of them suits takes the square of it."""
+
+
 def readable(text: str, marks: Sequence[Token], variables: Mapping[str, str]) -> list[Readable]:
     """Parse a statement whose ``marks`` (offsets in ``text``) PostgreSQL cannot read as they are.
 
@@ -57,7 +63,7 @@ def readable(text: str, marks: Sequence[Token], variables: Mapping[str, str]) ->
     how = [0] * len(marks)
     ways = [_ways(text, m) for m in marks]
     first: ParseProblem | None = None
-    while True:
+    for _ in range(MAX_READINGS):
         reading = _read(text, marks, [w[h] for w, h in zip(ways, how, strict=True)], variables)
         try:
             found = parse(reading.sql)
@@ -69,6 +75,8 @@ def readable(text: str, marks: Sequence[Token], variables: Mapping[str, str]) ->
             how[at] += 1
         else:
             return [_part(text, marks, reading, parsed) for parsed in found]
+    assert first
+    raise first
 
 
 # Words that an operand can follow, of those that stand before placeholders.

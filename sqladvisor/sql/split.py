@@ -70,6 +70,11 @@ _MAX_REPAIRS = 100
 look at the whole rest of the file."""
 
 
+_MAX_ENDLESS = 3
+_NEAR = 20_000
+"""Characters behind a broken statement's start in which the quote that lacks its end is looked for."""
+
+
 class Token(NamedTuple):
     kind: str
     start: int
@@ -151,6 +156,8 @@ class Splitter:
         self.text = text
         self._position = 0
         self._repairs = 0
+        self._endless = 0
+        """How often BEGIN ATOMIC had no END: to see that takes a look at the whole rest."""
 
     def chunks(self) -> Iterator[Chunk]:
         text = self.text
@@ -192,7 +199,7 @@ class Splitter:
         then begins with that statement.
         """
         for token in tokens(self.text, start):
-            if token.start >= end:
+            if token.start >= min(end, start + _NEAR):
                 break
             if token.end < end and (self._runs_into_word(token) or (odd and self._is_quote(token))):
                 restart = _restart(self.text, token.start, token.end)
@@ -229,6 +236,7 @@ class Splitter:
         marks: list[Token] = []
         previous = ""
         routine = rule = doubtful = False
+        atomic = atomic and self._endless < _MAX_ENDLESS
         while True:
             for token in tokens(text, position):
                 kind = token.kind
@@ -283,6 +291,7 @@ class Splitter:
             else:
                 break
         if begins:
+            self._endless += 1
             return self._next(begin, atomic=False)
         return self._done(first, last, marks, len(text), doubtful)
 

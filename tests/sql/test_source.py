@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
-import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from sqladvisor.finding import InputProblem
+from sqladvisor.sql import placeholders, split
 from sqladvisor.sql import source as module
+from sqladvisor.sql.libpg import Parsed
 from sqladvisor.sql.source import (
     CopyData,
     MetaCommand,
@@ -381,23 +384,40 @@ def test_a_loader_reads_without_that_limit(monkeypatch: pytest.MonkeyPatch) -> N
     assert [p.line for p in problems] == [101]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["{", "{{", "{%", "{#", "{{ a }", "$$", "$a$ ", "/*", "/* */", "'", "''", "' ", '"', ":'", ":'a\n", "(",
-     "-", "- ", "?", "@a ", "a?", "\n", "\n\n", "\\", "\\\n", ";", "%s ", "a b;\n", "'x\nSELECT 1;\n",
-     "SELECT $a$;\n", "SELECT (;\n", "COPY t FROM stdin;\n", "\\copy t from stdin\n", "SELECT /*\n\n",
-     "CREATE FUNCTION f() BEGIN ATOMIC ;\n", "{% else %}", "SELECT 1\nSELECT 'a\n"],
-)  # fmt: skip
-def test_reading_is_linear(text: str) -> None:
-    """What is repeated 10,000 times takes no more than some ten times as long as 1,000 times."""
-    times = []
-    for count in (1_000, 10_000):
-        began = time.perf_counter()
-        source = Source("f.sql", text * count)
-        statements(source)
-        list(comments(source))
-        times.append(time.perf_counter() - began)
-    assert times[1] < 0.3 + 25 * times[0]
+def test_readings_of_placeholders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks that no reading suits do not cost the square of their number."""
+    tries = 0
+    parse = placeholders.parse
+
+    def counted(sql: str) -> list[Parsed]:
+        nonlocal tries
+        tries += 1
+        return parse(sql)
+
+    monkeypatch.setattr(placeholders, "parse", counted)
+    assert len(read("%s " * 1_000)[1]) == 1
+    assert tries == placeholders.MAX_READINGS
+
+
+def test_bodies_without_end_are_looked_for_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look reads the whole rest of the file."""
+    made = 0
+    tokens = split.tokens
+
+    def counted(*given: Any, **options: Any) -> Iterator[split.Token]:
+        nonlocal made
+        for token in tokens(*given, **options):
+            made += 1
+            yield token
+
+    monkeypatch.setattr(split, "tokens", counted)
+    counts = []
+    for times in (100, 200):
+        made = 0
+        problems = read("CREATE FUNCTION f() BEGIN ATOMIC ;\n" * times)[1]
+        assert len(problems) == times
+        counts.append(made)
+    assert counts[1] < 2.2 * counts[0]
 
 
 # -- comments -----------------------------------------------------------------------------------
