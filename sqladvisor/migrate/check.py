@@ -14,6 +14,9 @@ from sqladvisor.migrate.transactions import transactions
 from sqladvisor.rule import MIGRATION, MIGRATION_SET
 from sqladvisor.sql.statement import Statement
 
+_NOT_TABLES = frozenset(("OBJECT_TYPE", "OBJECT_VIEW", "OBJECT_SEQUENCE"))
+"""What else ALTER … is parsed as an AlterTableStmt for: has no subcommands of a table's."""
+
 
 @dataclass(slots=True)
 class Checked:
@@ -85,7 +88,7 @@ def _check(
         kind, node = statement.kind, statement.tree
         if engine.wants(kind):
             checked.findings += engine.check_migration(kind, node, context)
-        if kind == "AlterTableStmt":
+        if kind == "AlterTableStmt" and node.get("objtype") not in _NOT_TABLES:
             for wrapped in node.get("cmds", ()):
                 command = wrapped.get("AlterTableCmd", {})
                 subtype = command.get("subtype", "AT_AddColumn")

@@ -36,7 +36,7 @@ from functools import cached_property
 from typing import Any
 
 from sqladvisor.catalog.ddl_state import Key
-from sqladvisor.catalog.model import Column, Relation
+from sqladvisor.catalog.model import Catalog, Column, Relation
 from sqladvisor.context import Context
 from sqladvisor.finding import Finding, Fix, Level, Severity
 from sqladvisor.migrate.locks import BLOCKS, CONFLICTS, Lock, Mode, Work, statement_locks
@@ -80,17 +80,17 @@ class Table:
     rows: float | None = None
     qualified: bool = False
     """Whether the statement writes the schema."""
+    kind: str = "table"
+    """``table``, ``partitioned``, ``matview``, ``view``, ``foreign``: ``table`` where nobody knows."""
 
     @property
     def settled(self) -> bool:
         """Whether others may use it and it may hold rows: not new, not a view, not foreign."""
-        return not self.new and (
-            self.relation is None or self.relation.kind in ("table", "partitioned", "matview")
-        )
+        return not self.new and self.kind in ("table", "partitioned", "matview")
 
     @property
     def partitioned(self) -> bool:
-        return self.relation is not None and self.relation.kind == "partitioned"
+        return self.kind == "partitioned"
 
     @property
     def sql(self) -> str:
@@ -144,6 +144,11 @@ class MigrationContext(Context):
         """The major version judged for."""
         return self.options.pg_version
 
+    @property
+    def functions(self) -> Catalog:
+        """The catalog with the functions that are known at this point, for ``volatile()``."""
+        return self.state.builder.catalog()
+
     # -- tables ---------------------------------------------------------------------------------
 
     def table(self, schema: str | Node | None = None, name: str = "") -> Table:
@@ -160,7 +165,10 @@ class MigrationContext(Context):
         rows = self.options.rows.get(key)
         if rows is None and relation is not None:
             rows = relation.rows
-        return Table(key, relation, new, rows, bool(node.get("schemaname")))
+        kind: str = relation.kind if relation else "table"
+        if relation is None and node is self.statement.tree.get("relation"):
+            kind = _KINDS.get(str(self.statement.tree.get("objtype")), kind)
+        return Table(key, relation, new, rows, bool(node.get("schemaname")), kind)
 
     def new_object(self, kind: str, name: str) -> bool:
         """Whether the set itself made a ``type``, ``domain``, ``function``, ``index``, ``trigger``,
@@ -275,6 +283,7 @@ class MigrationContext(Context):
 
 
 _NONE: Mapping[str, str] = {}
+_KINDS = {"OBJECT_FOREIGN_TABLE": "foreign", "OBJECT_VIEW": "view", "OBJECT_MATVIEW": "matview"}
 
 
 def _first_location(node: Node) -> int | None:

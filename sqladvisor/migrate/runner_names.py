@@ -307,8 +307,11 @@ def diesel(files: Files, paths: Sequence[str]) -> list[Migration]:
     return result
 
 
+_PRISMA = re.compile(r"/\d+[^/]*/migration\.sql$")
+
+
 def is_prisma(files: Files, paths: Sequence[str]) -> bool:
-    return bool(paths) and all(os.path.basename(p) == "migration.sql" for p in paths)
+    return bool(paths) and all(_PRISMA.search(os.path.abspath(p)) for p in paths)
 
 
 def prisma(files: Files, paths: Sequence[str]) -> list[Migration]:

@@ -62,6 +62,8 @@ class SetState:
         Absent where nobody knows."""
         self.enum_values: dict[str, int] = {}
         """Enum types that got a value in the transaction that runs (ALTER TYPE … ADD VALUE)."""
+        self.constrained_domains: set[str] = set()
+        """Domains with a CHECK or NOT NULL: a column of one is checked row by row."""
         self.settings: dict[str, str] = {}
         """Session settings of the migration so far, lower-case names (``lock_timeout``)."""
         self.complete = False
@@ -110,6 +112,10 @@ class SetState:
             if found.validated and found.enforced and column in found.not_null:
                 return found
         return None
+
+    def written_modifiers(self, type_: Node) -> tuple[int, ...]:
+        """The modifiers that a TypeName gives a column."""
+        return modifiers(type_)
 
     # -- changes --------------------------------------------------------------------------------
 
@@ -282,10 +288,20 @@ class SetState:
             for kind, field in _NAMED:
                 if field in node:
                     value = node[field]
+                    if isinstance(value, dict):
+                        value = value.get("relname", "")
                     name = names(value)[-1:] if isinstance(value, list) else (str(value),)
                     if name:
                         self.objects[kind, name[0]] = migration
         return None
+
+    def _domain(self, node: Node, migration: int, judged: bool) -> _Pending:
+        if "def" in node or node.get("constraints"):
+            name = (names(node.get("domainname") or node.get("typeName")) or ("",))[-1]
+            kinds = [unwrap(c)[1].get("contype") for c in node.get("constraints", ())]
+            if "def" in node or {"CONSTR_CHECK", "CONSTR_NOTNULL"} & set(kinds):
+                self.constrained_domains.add(name)
+        return self._object(node, migration, judged) if "domainname" in node else None
 
     def _enum(self, node: Node, migration: int, judged: bool) -> _Pending:
         if node.get("newVal") and not node.get("oldVal"):
@@ -350,7 +366,8 @@ _HANDLERS = {
     "DropStmt": SetState._drop,
     "IndexStmt": SetState._object,
     "CreateEnumStmt": SetState._object,
-    "CreateDomainStmt": SetState._object,
+    "CreateDomainStmt": SetState._domain,
+    "AlterDomainStmt": SetState._domain,
     "CompositeTypeStmt": SetState._object,
     "CreateFunctionStmt": SetState._object,
     "CreateSchemaStmt": SetState._object,

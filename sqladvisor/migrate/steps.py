@@ -1,0 +1,100 @@
+"""SQL that several rules offer as parts of a safe sequence: batches, types as text, names that fit."""
+
+from __future__ import annotations
+
+import hashlib
+
+from sqladvisor.catalog.ddl_text import DdlText
+from sqladvisor.migrate.context import MigrationContext, Table
+from sqladvisor.migrate.state import modifiers
+from sqladvisor.sql.datatypes import type_name
+from sqladvisor.sql.quote import identifier, qualified
+from sqladvisor.sql.statement import Node
+from sqladvisor.sql.tree import names, unwrap
+
+BATCH_ROWS = 10_000
+"""Rows updated per transaction: some hundred milliseconds of row locks at usual row widths."""
+BATCH_PAGES = 200
+"""Pages of 8 kB per transaction where there is no integer key to go by: about as many rows."""
+NAME_BYTES = 63
+_INTEGERS = ("smallint", "integer", "bigint")
+
+
+def named(*parts: str) -> str:
+    """A quoted name made of parts, cut to 63 bytes and told apart by a digest where it was cut."""
+    name = "_".join(parts)
+    if len(name.encode()) > NAME_BYTES:
+        tail = hashlib.sha256(name.encode()).hexdigest()[:8]
+        head = name.encode()[: NAME_BYTES - 9].decode("utf-8", "ignore")
+        name = f"{head}_{tail}"
+    return identifier(name)
+
+
+def type_sql(node: Node) -> str:
+    """A TypeName as SQL."""
+    parts = names(node.get("names"))
+    if len(parts) > 1 and parts[-2] != "pg_catalog":
+        base, array = qualified(parts[-2], parts[-1]), "[]" * bool(node.get("arrayBounds"))
+        return base + array
+    shown = type_name(node)
+    array = "[]" if shown.endswith("[]") else ""
+    base = shown.removesuffix("[]")
+    if parts and len(parts) == 1 and base == parts[0]:
+        base = identifier(base)
+    numbers = modifiers(node)
+    if not numbers or base == "interval":
+        return base + array
+    inside = "(" + ",".join(map(str, numbers)) + ")"
+    head, space, tail = base.partition(" with")
+    return f"{head}{inside}{space}{tail}{array}"
+
+
+def default_text(ctx: MigrationContext, column: Node) -> str:
+    """The DEFAULT expression of a ColumnDef, as written; "" for none."""
+    constraints = [unwrap(c)[1] for c in column.get("constraints", ())]
+    for i, constraint in enumerate(constraints):
+        if constraint.get("contype") == "CONSTR_DEFAULT":
+            following = (c.get("location", -1) for c in constraints[i + 1 :])
+            stop = next((at for at in following if at >= 0), None)
+            return DdlText(ctx.statement.sql).default(constraint.get("location", 0), stop)
+    return ""
+
+
+def batches(table: Table, assignments: str, condition: str = "") -> str:
+    """An UPDATE of a whole table as a DO block that commits after each batch.
+
+    Goes by the table's integer primary key where it is known to have one, else by its pages (a TID
+    range scan, since PostgreSQL 14). Runs outside a transaction only.
+    """
+    also = f" AND ({condition})" if condition else ""
+    key = table.relation.primary_key if table.relation else ()
+    column = table.column(key[0]) if len(key) == 1 else None
+    if column is not None and column.type in _INTEGERS:
+        name = identifier(column.name)
+        return f"""DO $$
+DECLARE
+  first bigint;
+  final bigint;
+BEGIN
+  SELECT min({name}), max({name}) INTO first, final FROM {table.sql};
+  WHILE first <= final LOOP
+    UPDATE {table.sql} SET {assignments}
+      WHERE {name} >= first AND {name} < first + {BATCH_ROWS}{also};
+    COMMIT;
+    first := first + {BATCH_ROWS};
+  END LOOP;
+END $$;"""
+    from sqladvisor.sql.quote import literal
+
+    return f"""DO $$
+DECLARE
+  page bigint := 0;
+  pages bigint := pg_relation_size({literal(table.sql)}) / current_setting('block_size')::bigint;
+BEGIN
+  WHILE page <= pages LOOP
+    UPDATE {table.sql} SET {assignments}
+      WHERE ctid >= format('(%s,0)', page)::tid AND ctid < format('(%s,0)', page + {BATCH_PAGES})::tid{also};
+    COMMIT;
+    page := page + {BATCH_PAGES};
+  END LOOP;
+END $$;"""
