@@ -25,8 +25,9 @@ from sqladvisor.context import Context
 from sqladvisor.engine import Engine, matches
 from sqladvisor.errors import ServerError
 from sqladvisor.finding import Evidence, Finding, InputProblem
-from sqladvisor.rule import CATALOG
+from sqladvisor.rule import CATALOG, PARAMETERS
 from sqladvisor.schema import Places, SchemaContext
+from sqladvisor.server.by_value import plans_by_value
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.explain import ExplainError, ExplainTimeout, explain, explainable
 from sqladvisor.server.parameters import has_parameters, with_types, with_values
@@ -65,6 +66,10 @@ class Planned:
     sql: str
     generic: bool
     writes: bool
+
+    @property
+    def parametric(self) -> bool:
+        return self.context.statement.kind == "SelectStmt" and has_parameters(self.context)
 
 
 def audit_with_server(
@@ -241,7 +246,10 @@ def _plan_all(
         written += run and item.writes
         if not own:  # the shadow and the proofs know one search path only
             planned.append(item)
+        _plan_again(target, item, own, context)
         audited.findings += engine.check_plan(context)
+        if item.parametric and seen[context.fingerprint] == 1 and engine.wants(PARAMETERS):
+            audited.findings += _by_value(target, item, engine)
     for path in (p for p, own in settings.items() if own):
         target.notes.append(
             f"{path}: what follows SET search_path was planned, but no index or rewrite tried for it"
@@ -253,6 +261,37 @@ def _plan_all(
             "and what functions did outside the database"
         )
     return planned
+
+
+COLD_MS = 1.0
+"""ms of planning from which on it is taken again: the first time reads the catalogs, too."""
+
+
+def _plan_again(
+    target: Target, item: Planned, settings: Mapping[str, str] | None, context: Context
+) -> None:
+    """Give the plan the planning time of a session that has planned such a statement before."""
+    plan = context.plan
+    if plan is None or not plan.execution_ms or (plan.planning_ms or 0) < COLD_MS:
+        return
+    if (plan.planning_ms or 0) <= plan.execution_ms:
+        return
+    warm = explain(target.connection, item.sql, writes=item.writes, settings=settings).planning_ms
+    if warm is not None:
+        context.plan = replace(plan, planning_ms=min(warm, plan.planning_ms or warm))
+
+
+def _by_value(target: Target, item: Planned, engine: Engine) -> list[Finding]:
+    """What the plans for several values of the statement's parameters show; nothing if refused."""
+    try:
+        plans = plans_by_value(
+            target.connection, item.context, run=target.may_run and not item.writes
+        )
+    except ServerError:
+        if target.connection.closed:
+            raise
+        return []  # a value that the statement's own functions refuse, a timeout: no evidence
+    return engine.check_parameters(plans, item.context) if plans and plans.values else []
 
 
 def _follow_search_path(statement: Statement, settings: dict[str, str]) -> None:

@@ -18,10 +18,9 @@ from collections.abc import Iterator, Sequence
 from sqladvisor.context import Context
 from sqladvisor.finding import Experiment, Finding, Fix
 from sqladvisor.rule import WORKLOAD, rule
-from sqladvisor.sql import libpg
-from sqladvisor.sql.tree import unwrap
 from sqladvisor.workload.batches import keyed_writes, single_row_inserts
-from sqladvisor.workload.repeats import Group, groups, literal_spans, literals, runs
+from sqladvisor.workload.prepared import prepared
+from sqladvisor.workload.repeats import Group, groups, runs
 
 BAD = [
     """SELECT name FROM users WHERE id = 1; SELECT 1; SELECT name FROM users WHERE id = 2; SELECT 1;
@@ -79,9 +78,9 @@ def check(contexts: Sequence[Context], ctx: Context) -> Iterator[Finding]:
         for group in groups(contexts, kind, minimum):
             if not group.varying or any(id(c) in batched for c in group.contexts):
                 continue
-            prepared = _prepared(group)
-            if prepared:
-                yield _finding(group, *prepared, ctx)
+            statement = prepared(group)
+            if statement:
+                yield _finding(group, *statement, ctx)
 
 
 def _better_batched(contexts: Sequence[Context], minimum: int) -> Iterator[Context]:
@@ -124,55 +123,3 @@ def _finding(group: Group, prepare: str, executes: tuple[str, ...], ctx: Context
             "prepared",
         ),
     )
-
-
-def _prepared(group: Group) -> tuple[str, tuple[str, ...]] | None:
-    """PREPARE and its EXECUTEs; None where a literal that varies cannot be a parameter."""
-    first = group.contexts[0]
-    if first.statement.placeholders or first.tree.by_kind.get("ParamRef"):
-        return None
-    sql = first.statement.sql
-    spans = literal_spans(first)
-    if _fixed_places(first) & {spans[ordinal][0] for ordinal in group.varying}:
-        return None
-    texts = [literals(member) for member in group.contexts]
-    # Literals that are equal in every statement are one parameter: GROUP BY f($1) must stay the
-    # expression that the output has.
-    numbers: dict[tuple[str, ...], int] = {}
-    parameters = {
-        o: numbers.setdefault(tuple(t[o] for t in texts), len(numbers) + 1) for o in group.varying
-    }
-    typed = _typed_literals(first)
-    for ordinal in reversed(group.varying):
-        start, end = spans[ordinal]
-        place, cast = typed.get(start, (start, ""))
-        sql = f"{sql[:place]}${parameters[ordinal]}{cast}{sql[end:]}"
-    prepare = f"PREPARE repeated AS {sql}"
-    try:
-        libpg.parse(prepare)
-    except libpg.ParseProblem:
-        return None
-    shown = [next(o for o, n in parameters.items() if n == i + 1) for i in range(len(numbers))]
-    return prepare, tuple(f"EXECUTE repeated ({', '.join(t[o] for o in shown)})" for t in texts)
-
-
-def _fixed_places(ctx: Context) -> set[int]:
-    """Where literals stand that mean something else as a parameter: ORDER BY 1, numeric(12, 2)."""
-    found = []
-    for node in ctx.tree.of("TypeName"):
-        found += node.get("typmods", ())
-    for query in ctx.tree.of("SelectStmt"):
-        found += query.get("groupClause", ())
-    found += [sort.get("node", {}) for sort in ctx.tree.of("SortBy")]
-    return {unwrap(w)[1].get("location", -1) for w in found if "A_Const" in w}
-
-
-def _typed_literals(ctx: Context) -> dict[int, tuple[int, str]]:
-    """Literals like ``DATE '…'`` by their place: where the type begins, and it as a cast."""
-    result = {}
-    for cast in ctx.tree.of("TypeCast"):
-        at = cast.get("arg", {}).get("A_Const", {}).get("location", -1)
-        start = cast.get("typeName", {}).get("location", -1)
-        if 0 <= start < at and cast.get("location", -1) < 0:
-            result[at] = start, "::" + ctx.statement.sql[start:at].strip()
-    return result

@@ -21,11 +21,13 @@ SYMPTOMS = frozenset(
 SORTS = frozenset(("plan/sort-spill",))
 """Those that an index cures by giving the order."""
 INDEX = "index/missing"
+REPEATED, PREPARE = "prepare/repeated-literal-statement", "prepare/planning-dominates"
+PLANNING = "plan/planning-dominates"
 
 
 def relate(findings: Sequence[Finding]) -> list[Finding]:
     """The findings without those that another one explains and cures. Keeps the order."""
-    shown = _without_twins(list(findings))
+    shown = _without_planning(_without_twins(list(findings)))
     notes: dict[int, list[str]] = {}
     result = []
     for finding in shown:
@@ -57,6 +59,18 @@ def _without_twins(findings: list[Finding]) -> list[Finding]:
                 continue
         result.append(finding)
     return result
+
+
+def _without_planning(findings: list[Finding]) -> list[Finding]:
+    """Without word of planning time where preparing the statement is advised and shown already."""
+    repeated = {f.fingerprint for f in findings if f.rule == REPEATED}
+    named = {(f.statement, f.location.path) for f in findings if f.rule == PREPARE}
+    return [
+        f
+        for f in findings
+        if not (f.rule == PREPARE and f.fingerprint in repeated)
+        and not (f.rule == PLANNING and (f.statement, f.location.path) in named)
+    ]
 
 
 def _definition(ddl: str) -> str:

@@ -111,6 +111,11 @@ def _parameters(wrapped: Node) -> list[int]:
 def _typed(value: str, type_name: str, comparison: Node) -> str:
     if comparison.get("kind") in ("AEXPR_OP_ANY", "AEXPR_OP_ALL"):
         return f"{literal('{' + _array_item(value) + '}')}::{type_name}[]"
+    return typed_value(value, type_name)
+
+
+def typed_value(value: str, type_name: str) -> str:
+    """A value as PostgreSQL prints it, as a literal of its type (``format_type()``'s name)."""
     return f"{literal(value)}::{type_name}"
 
 

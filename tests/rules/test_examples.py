@@ -9,12 +9,14 @@ from sqladvisor.catalog.model import Catalog
 from sqladvisor.context import Context
 from sqladvisor.engine import Engine
 from sqladvisor.finding import Finding
-from sqladvisor.rule import ADVICE, PLAN, WORKLOAD, Rule, load_rules
+from sqladvisor.rule import ADVICE, PARAMETERS, PLAN, WORKLOAD, Rule, load_rules
 from sqladvisor.source.read import read_program
 from sqladvisor.sql.libpg import parse
 from sqladvisor.sql.source import read_source, statements
 
-STATIC = [r for r in load_rules(("query", "batch", "prepare")) if PLAN not in r.on]
+STATIC = [
+    r for r in load_rules(("query", "batch", "prepare")) if not {PLAN, PARAMETERS} & set(r.on)
+]
 
 
 def run(rule: Rule, sql: str, schema: str) -> list[Finding]:
@@ -27,7 +29,8 @@ def run(rule: Rule, sql: str, schema: str) -> list[Finding]:
         found, problems = program.statements, program.problems
     assert not problems, problems
     engine = Engine([rule], strict=True)
-    contexts = [Context(s, catalog) for s in found]
+    settings = {rule.id: rule.examples["settings"]}
+    contexts = [Context(s, catalog, thresholds=settings) for s in found]
     if WORKLOAD in rule.on:
         return engine.check_workload(contexts)
     return [f for c in contexts for f in engine.check_statement(c)]
