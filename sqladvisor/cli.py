@@ -202,6 +202,14 @@ WriteBaselineOption = Annotated[
     ),
 ]
 
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="The file of samples [default: ~/.local/state/sqladvisor/monitor.sqlite].",
+    ),
+]
+
 
 @app.callback(invoke_without_command=True)
 def root(
@@ -514,6 +522,66 @@ def demo(
 
     shown = Output(format.value, output, "never", color, quiet, verbose)
     raise typer.Exit(run_demo(scale, postgres_bin, shown))
+
+
+@app.command()
+def monitor(
+    dsns: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DSN…", help="Databases to look at [default: SQLADVISOR_DSN, libpq variables]."
+        ),
+    ] = None,
+    dsn_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A file of further DSNs, one a line."),
+    ] = None,
+    interval: Annotated[
+        str, typer.Option(metavar="TIME", help="Time between two samples: 10s, 1m.")
+    ] = "10s",
+    store: StoreOption = None,
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once",
+            help="One sample, for cron: exit code 0 no alert, 1 an alert fires, 2 a server is unreachable.",
+        ),
+    ] = False,
+    retention: Annotated[
+        str, typer.Option(metavar="TIME", help="How long samples are kept: 14d, 12h.")
+    ] = "14d",
+    alerts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Alert rules and sinks (TOML), over the built-in rules."),
+    ] = None,
+    plans: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Also ask for the generic plans of the busiest statements, so often (PostgreSQL 16+) [default: never].",
+        ),
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Sample servers over time into a file, and raise alerts. `sqladvisor serve` shows them.
+
+    Reads statistics views only, in one read-only session for each database.
+    """
+    from sqladvisor.monitor.run import run_monitor
+
+    raise typer.Exit(
+        run_monitor(
+            dsns or (),
+            dsn_file=dsn_file,
+            interval=interval,
+            store=store,
+            once=once,
+            retention=retention,
+            alerts=alerts,
+            plans=plans,
+            quiet=quiet,
+        )
+    )
 
 
 @app.command()

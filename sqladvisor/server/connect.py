@@ -47,6 +47,11 @@ def resolve_dsn(argument: str | None) -> str:
     )
 
 
+def check_dsn(dsn: str) -> None:
+    """Raises ServerError, which repeats nothing of it, for a DSN that is malformed."""
+    _parse(dsn)
+
+
 def redact_dsn(dsn: str) -> str:
     """What may be shown of a DSN: user, host, port, database. Never a secret, even when malformed."""
     try:
@@ -73,47 +78,87 @@ def connect_target(
     SET on to the sessions of others, so such a connection is refused. Raises ServerError, in one
     line and without secrets.
     """
-    guards = {
-        "default_transaction_read_only": "on",
-        "statement_timeout": str(statement_timeout_ms),
-        "lock_timeout": str(lock_timeout_ms),
-        "idle_in_transaction_session_timeout": str(IDLE_TIMEOUT_MS),
-    }
-    parts = _parse(dsn)
-    given = libpq_defaults(parts.get("service")) | parts
-    own = given.get("options", "")
-    parts["options"] = " ".join([own, *(f"-c {k}={v}" for k, v in guards.items())]).strip()
-    parts["connect_timeout"] = given.get("connect_timeout", CONNECT_TIMEOUT_S)
-    parts["application_name"] = APPLICATION
-    where = redact_dsn(dsn)
+    guards = _guards(statement_timeout_ms, lock_timeout_ms)
+    parts = _guarded(dsn, guards)
     try:
         connection = psycopg.connect(**parts, autocommit=True)
     except (psycopg.Error, ValueError) as error:
-        raise ServerError(f"{where}: cannot connect: {one_line(error, dsn)}") from None
+        raise _no_connection(dsn, error) from None
     try:
-        _check_server(connection, guards, where)
+        _check_version(connection, dsn)
+        _check_guards(connection.execute(_GUARDS, [list(guards)]).fetchall(), guards, dsn)
     except psycopg.Error as error:
         connection.close()
-        raise ServerError(f"{where}: {one_line(error, dsn)}") from None
+        raise ServerError(f"{redact_dsn(dsn)}: {one_line(error, dsn)}") from None
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check_server(connection: psycopg.Connection, guards: dict[str, str], where: str) -> None:
+async def connect_target_async(
+    dsn: str, *, statement_timeout_ms: int = 30_000, lock_timeout_ms: int = 1_000
+) -> psycopg.AsyncConnection:
+    """The same session with the same guards, for an event loop. Raises ServerError alike."""
+    guards = _guards(statement_timeout_ms, lock_timeout_ms)
+    parts = _guarded(dsn, guards)
+    try:
+        connection = await psycopg.AsyncConnection.connect(**parts, autocommit=True)
+    except (psycopg.Error, ValueError, OSError) as error:
+        raise _no_connection(dsn, error) from None
+    try:
+        _check_version(connection, dsn)
+        rows = await (await connection.execute(_GUARDS, [list(guards)])).fetchall()
+        _check_guards(rows, guards, dsn)
+    except psycopg.Error as error:
+        await connection.close()
+        raise ServerError(f"{redact_dsn(dsn)}: {one_line(error, dsn)}") from None
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+_GUARDS = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY(%s)"
+
+
+def _guards(statement_timeout_ms: int, lock_timeout_ms: int) -> dict[str, str]:
+    return {
+        "default_transaction_read_only": "on",
+        "statement_timeout": str(statement_timeout_ms),
+        "lock_timeout": str(lock_timeout_ms),
+        "idle_in_transaction_session_timeout": str(IDLE_TIMEOUT_MS),
+    }
+
+
+def _guarded(dsn: str, guards: dict[str, str]) -> dict[str, Any]:
+    """The parameters to connect with: the DSN's own, and the guards as start-up options."""
+    parts = _parse(dsn)
+    given = libpq_defaults(parts.get("service")) | parts
+    own = given.get("options", "")
+    parts["options"] = " ".join([own, *(f"-c {k}={v}" for k, v in guards.items())]).strip()
+    parts["connect_timeout"] = given.get("connect_timeout", CONNECT_TIMEOUT_S)
+    parts["application_name"] = APPLICATION
+    return parts
+
+
+def _no_connection(dsn: str, error: BaseException) -> ServerError:
+    return ServerError(f"{redact_dsn(dsn)}: cannot connect: {one_line(error, dsn)}")
+
+
+def _check_version(connection: psycopg.Connection | psycopg.AsyncConnection, dsn: str) -> None:
     version = connection.info.server_version
     if version < OLDEST:
         raise ServerError(
-            f"{where}: PostgreSQL {version // 10000} is not supported (13 or newer is)"
+            f"{redact_dsn(dsn)}: PostgreSQL {version // 10000} is not supported (13 or newer is)"
         )
-    found = connection.execute(
-        "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [list(guards)]
-    ).fetchall()
+
+
+def _check_guards(found: list[tuple[Any, ...]], guards: dict[str, str], dsn: str) -> None:
     if dict(found) != guards:
         raise ServerError(
-            f"{where}: the session's safety settings did not take effect (a connection pooler "
-            "drops them?): connect to PostgreSQL itself"
+            f"{redact_dsn(dsn)}: the session's safety settings did not take effect (a connection "
+            "pooler drops them?): connect to PostgreSQL itself"
         )
 
 

@@ -1,0 +1,1 @@
+"""Looks at servers over time: samples counters, keeps them, raises alerts, shows a page."""
