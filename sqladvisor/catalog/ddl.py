@@ -357,8 +357,19 @@ class CatalogBuilder:
         if key is None or (name and (key[0], name) in self.state.indexes):
             return
         recurse = bool(node["relation"].get("inh"))
-        index = self._index(
-            name,
+        index = self.index_from(node, text)
+        index = replace(index, valid=recurse or not self.state.children.get(key))
+        if not name:
+            middle = key_names([*map(key_name, elements), *index.include])
+            index = replace(index, name=self.state.free_name(key, middle, "idx"))
+        self.state.add_index(key, index, recurse=recurse)
+
+    @staticmethod
+    def index_from(node: Node, text: DdlText) -> Index:
+        """The index that a CREATE INDEX describes; without a name where it gives none."""
+        elements = [_plain(e.get("IndexElem", {})) for e in node.get("indexParams", ())]
+        return CatalogBuilder._index(
+            str(node.get("idxname", "")),
             elements,
             text.index_keys(elements) if any("expr" in e for e in elements) else [],
             unique=bool(node.get("unique")),
@@ -368,13 +379,8 @@ class CatalogBuilder:
             ),
             method=str(node.get("accessMethod", "btree")),
             predicate=text.predicate() if "whereClause" in node else None,
-            valid=recurse or not self.state.children.get(key),
             definition=text.sql.strip(),
         )
-        if not name:
-            middle = key_names([*map(key_name, elements), *index.include])
-            index = replace(index, name=self.state.free_name(key, middle, "idx"))
-        self.state.add_index(key, index, recurse=recurse)
 
     @staticmethod
     def _index(

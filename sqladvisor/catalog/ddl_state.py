@@ -155,7 +155,7 @@ class SchemaState:
                 (
                     i
                     for i in self.relations[child].indexes
-                    if (child[0], i.name) not in self.index_parents and _alike(i, index)
+                    if (child[0], i.name) not in self.index_parents and alike(i, index)
                 ),
                 None,
             )
@@ -372,7 +372,7 @@ def _with_column(index: Index, old: str, new: str) -> Index:
     )
 
 
-def _alike(one: Index, other: Index) -> bool:
+def alike(one: Index, other: Index) -> bool:
     """Whether a partition's index can stand for its parent's (CompareIndexInfo, index.c)."""
     return (
         one.keys == other.keys
