@@ -15,7 +15,7 @@ from sqladvisor.catalog.ddl_state import Key
 from sqladvisor.catalog.model import Catalog, Relation
 from sqladvisor.sql import libpg
 from sqladvisor.sql.statement import Node, Statement
-from sqladvisor.sql.tree import column_name, conjuncts, constant, names, unwrap
+from sqladvisor.sql.tree import column_name, conjuncts, constant, function_name, names, unwrap
 
 _KINDS = {
     "CONSTR_CHECK": "check",
@@ -52,6 +52,7 @@ class SetState:
         self._catalog = Catalog(self._state.relations)
         self._path: tuple[str, ...] = ()
         self._sql = ""
+        self._local: set[str] = set()
         self.created: dict[Key, int] = {}
         """Relations that the judged part of the set has created → ordinal of the migration."""
         self.objects: dict[tuple[str, str], int] = {}
@@ -122,6 +123,7 @@ class SetState:
     def begin_migration(self) -> None:
         """A migration starts: maybe in a session of its own."""
         self.settings.clear()
+        self._local.clear()
         self.enum_values.clear()
 
     def apply(self, statement: Statement, migration: int, *, judged: bool = True) -> None:
@@ -310,11 +312,31 @@ class SetState:
             self.enum_values[type_] = migration
         return None
 
+    def _select(self, node: Node, migration: int, judged: bool) -> _Pending:
+        for target in node.get("targetList", ()) if "fromClause" not in node else ():
+            kind, call = unwrap(unwrap(target)[1].get("val", {}))
+            if kind == "FuncCall" and function_name(call) == "set_config":
+                values = [constant(a) for a in call.get("args", ())]
+                if len(values) > 1 and isinstance(values[0], str):
+                    self.settings[values[0].lower()] = str(values[1])
+                    if len(values) > 2 and values[2] is True:
+                        self._local.add(values[0].lower())
+        return self._create(node, migration, judged) if "intoClause" in node else None
+
+    def _transaction(self, node: Node, migration: int, judged: bool) -> _Pending:
+        if node.get("kind") in ("TRANS_STMT_COMMIT", "TRANS_STMT_ROLLBACK"):
+            for name in self._local:
+                self.settings.pop(name, None)
+            self._local.clear()
+        return None
+
     def _setting(self, node: Node, migration: int, judged: bool) -> _Pending:
         name = str(node.get("name", "")).lower()
         if node.get("kind", "VAR_SET_VALUE") == "VAR_SET_VALUE":
             values = [constant(a) for a in node.get("args", ())]
             self.settings[name] = ", ".join(str(v) for v in values)
+            if node.get("is_local"):
+                self._local.add(name)
         elif node.get("kind") == "VAR_RESET_ALL":
             self.settings.clear()
         else:
@@ -358,7 +380,8 @@ _HANDLERS = {
     "CreateStmt": SetState._create,
     "CreateForeignTableStmt": SetState._create,
     "CreateTableAsStmt": SetState._create,
-    "SelectStmt": SetState._create,
+    "SelectStmt": SetState._select,
+    "TransactionStmt": SetState._transaction,
     "ViewStmt": SetState._create,
     "AlterTableStmt": SetState._alter,
     "RenameStmt": SetState._rename,

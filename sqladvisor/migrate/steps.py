@@ -8,7 +8,7 @@ from sqladvisor.catalog.ddl_text import DdlText
 from sqladvisor.migrate.context import MigrationContext, Table
 from sqladvisor.migrate.state import modifiers
 from sqladvisor.sql.datatypes import type_name
-from sqladvisor.sql.quote import identifier, qualified
+from sqladvisor.sql.quote import identifier, literal, qualified
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import names, unwrap
 
@@ -60,17 +60,22 @@ def default_text(ctx: MigrationContext, column: Node) -> str:
     return ""
 
 
-def batches(table: Table, assignments: str, condition: str = "") -> str:
-    """An UPDATE of a whole table as a DO block that commits after each batch.
+def keyed(table: Table) -> str:
+    """The table's primary key if it is one integer column, quoted; "" otherwise."""
+    key = table.relation.primary_key if table.relation else ()
+    column = table.column(key[0]) if len(key) == 1 else None
+    return identifier(column.name) if column is not None and column.type in _INTEGERS else ""
+
+
+def batches(table: Table, assignments: str, condition: str = "", *, delete: bool = False) -> str:
+    """An UPDATE (or DELETE) of a whole table as a DO block that commits after each batch.
 
     Goes by the table's integer primary key where it is known to have one, else by its pages (a TID
     range scan, since PostgreSQL 14). Runs outside a transaction only.
     """
     also = f" AND ({condition})" if condition else ""
-    key = table.relation.primary_key if table.relation else ()
-    column = table.column(key[0]) if len(key) == 1 else None
-    if column is not None and column.type in _INTEGERS:
-        name = identifier(column.name)
+    verb = f"DELETE FROM {table.sql}" if delete else f"UPDATE {table.sql} SET {assignments}"
+    if name := keyed(table):
         return f"""DO $$
 DECLARE
   first bigint;
@@ -78,22 +83,21 @@ DECLARE
 BEGIN
   SELECT min({name}), max({name}) INTO first, final FROM {table.sql};
   WHILE first <= final LOOP
-    UPDATE {table.sql} SET {assignments}
+    {verb}
       WHERE {name} >= first AND {name} < first + {BATCH_ROWS}{also};
     COMMIT;
     first := first + {BATCH_ROWS};
   END LOOP;
 END $$;"""
-    from sqladvisor.sql.quote import literal
-
     return f"""DO $$
 DECLARE
   page bigint := 0;
   pages bigint := pg_relation_size({literal(table.sql)}) / current_setting('block_size')::bigint;
 BEGIN
   WHILE page <= pages LOOP
-    UPDATE {table.sql} SET {assignments}
-      WHERE ctid >= format('(%s,0)', page)::tid AND ctid < format('(%s,0)', page + {BATCH_PAGES})::tid{also};
+    {verb}
+      WHERE ctid >= format('(%s,0)', page)::tid
+        AND ctid < format('(%s,0)', page + {BATCH_PAGES})::tid{also};
     COMMIT;
     page := page + {BATCH_PAGES};
   END LOOP;
