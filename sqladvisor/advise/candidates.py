@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 
+from sqladvisor.advise.methods import method_candidates
 from sqladvisor.advise.wants import Predicate, Wanted
 from sqladvisor.catalog.model import Column, Relation
 from sqladvisor.server.whatif import HypotheticalIndex
@@ -31,7 +32,7 @@ _UNINDEXABLE = frozenset(("json", "xml", "point", "jsonb", "tsvector", "box", "p
 
 
 def candidates(want: Wanted) -> list[HypotheticalIndex]:
-    """The b-tree candidates for one table of one statement, deterministic, without duplicates."""
+    """The candidates for one table of one statement, deterministic, without duplicates."""
     relation = want.item.relation
     if relation is None or relation.kind not in ("table", "matview", "partitioned"):
         return []
@@ -40,7 +41,7 @@ def candidates(want: Wanted) -> list[HypotheticalIndex]:
         for index in _variants(keys, want, relation):
             if not _exists(index, relation):
                 found.setdefault(index)
-    return list(found)[:MAX_CANDIDATES]
+    return [*list(found)[:MAX_CANDIDATES], *method_candidates(want)]
 
 
 def naive_candidates(want: Wanted) -> list[HypotheticalIndex]:

@@ -20,7 +20,11 @@ SYMPTOMS = frozenset(
 """What the plan shows when an index is missing or cannot be used."""
 SORTS = frozenset(("plan/sort-spill",))
 """Those that an index cures by giving the order."""
-INDEX = "index/missing"
+INDEXES = frozenset(
+    ("index/missing", "index/missing-gin", "index/missing-gist", "index/missing-brin",
+     "index/better-column-order")
+)  # fmt: skip
+"""The rules over costed index advice."""
 REPEATED, PREPARE = "prepare/repeated-literal-statement", "prepare/planning-dominates"
 PLANNING = "plan/planning-dominates"
 
@@ -46,10 +50,10 @@ def _without_twins(findings: list[Finding]) -> list[Finding]:
     """Without index advice for one statement that a query rule's fix builds and measures already."""
     result = []
     for finding in findings:
-        if finding.rule == INDEX and len(finding.evidence.figures.get("queries", ())) == 1:
+        if finding.rule in INDEXES and len(finding.evidence.figures.get("queries", ())) == 1:
             own = _definition(finding.fixes[0].sql)
             if any(
-                other.rule != INDEX
+                other.rule not in INDEXES
                 and _same_statement(other, finding)
                 and any(
                     "time_after_ms" in f.proof and _definition(f.sql) == own for f in other.fixes
@@ -87,7 +91,7 @@ def _cures(symptom: Finding, findings: Sequence[Finding]) -> Iterator[Finding]:
         figures = finding.evidence.figures
         if symptom.rule == "plan/cte-scan-full":
             cured = finding.rule == "query/cte-fence"
-        elif finding.rule == INDEX:
+        elif finding.rule in INDEXES:
             if symptom.rule in SORTS:
                 cured = figures.get("removes_sort", False)
             else:
@@ -125,7 +129,7 @@ def _served(
         return
     seen = set()
     for advice in findings:
-        if advice.rule == INDEX and advice.evidence.figures["index"] not in seen:
+        if advice.rule in INDEXES and advice.evidence.figures["index"] not in seen:
             for use in advice.evidence.figures["queries"]:
                 ours = use["rewrite_of"] == finding.fingerprint
                 if ours and use["path"] == finding.location.path:
@@ -153,5 +157,5 @@ def _with(finding: Finding, notes: Sequence[str], *, cures: bool) -> Finding:
     if not notes:
         return finding
     evidence = replace(finding.evidence, notes=(*finding.evidence.notes, *notes))
-    raised = cures and finding.severity == "info" and finding.rule != INDEX
+    raised = cures and finding.severity == "info" and finding.rule not in INDEXES
     return replace(finding, evidence=evidence, severity="warning" if raised else finding.severity)

@@ -23,6 +23,11 @@ MIN_COST = 100.0
 """Planner cost units. A cheaper statement (about a millisecond) needs no index."""
 NEARLY = 0.05
 """Share of the gain given up for a smaller or shared index."""
+NEARLY_FREE = 0.15
+"""Share of the gain given up for an index of a small part of the size (BRIN, partial): hardly any
+work for each write, and hardly any memory."""
+SMALL_PART = 0.05
+"""Such a part."""
 NEARLY_COVERED = 0.25
 """Share of the gain given up to do without an index whose keys begin another advised one: a second
 index on the same columns costs every write, and reviewers rightly refuse it."""
@@ -167,7 +172,7 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
     after = plan(chosen)
     chosen, after = _earn(chosen, before, after, plan)
     for position, handle in enumerate(list(chosen)):
-        allowed = after.total_cost + NEARLY * (before.total_cost - after.total_cost)
+        gain = before.total_cost - after.total_cost
         smaller = sorted(
             (h for h in offered if _table(h) == _table(handle) and _simpler(h, handle)),
             key=_price,
@@ -175,6 +180,8 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
         for other in smaller:
             trial_set = [*chosen[:position], other, *chosen[position + 1 :]]
             trial = plan(trial_set)
+            tiny = other.size_bytes <= SMALL_PART * handle.size_bytes
+            allowed = after.total_cost + gain * (NEARLY_FREE if tiny else NEARLY)
             if trial.total_cost <= allowed and other.name in trial.indexes_used():
                 chosen, after = trial_set, trial
                 break

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sqladvisor.context import Context
+from sqladvisor.sql.quote import qualified
 from sqladvisor.sql.resolve import FromItem, Scope
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import (
@@ -25,7 +26,8 @@ from sqladvisor.sql.tree import (
     walk,
 )
 
-Use = Literal["equality", "range", "join", "null", "not-null", "like", "boolean"]
+Use = Literal["equality", "range", "join", "null", "not-null", "like", "boolean", "operator"]
+"""How an index could serve a predicate; ``operator``: not a b-tree, see ``advise.methods``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Predicate:
     columns: tuple[str, ...]
     bare: str = ""
     """``text`` without table qualifiers, as a partial index's predicate needs it; "" if unknown."""
+    operator: str = ""
+    """Of an ``operator`` predicate, as if ``key`` stood on the left."""
+    pattern: str | None = None
+    """What a pattern match looks for, where it is a literal."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,12 +67,27 @@ class Wanted:
     """Every column of the table the statement reads; None when unknown (``*``, whole row)."""
     limited: bool = False
     """Whether the query has a LIMIT: an index that gives the order can stop early."""
+    nearest: str = ""
+    """The column by whose distance from something fixed (``<->``) the query is ordered first."""
+    extensions: frozenset[str] = frozenset()
+    """Extensions installed: what operator classes there are."""
+
+    @property
+    def table(self) -> str:
+        """The table as written in DDL; ``public`` is left out."""
+        relation = self.item.relation
+        assert relation is not None
+        return qualified(None if relation.schema == "public" else relation.schema, relation.name)
 
     def of(self, *uses: Use) -> list[Predicate]:
         return [p for p in self.predicates if p.use in uses]
 
 
 _RANGE = frozenset(("<", "<=", ">", ">="))
+_INSIDE = {"@>": "<@", "<@": "@>", "&&": "&&", "@@": "@@", "@@@": "@@@", "<<": ">>", ">>": "<<",
+    "<<=": ">>=", ">>=": "<<=", "-|-": "-|-", "&<": "", "&>": "", "<<|": "|>>", "|>>": "<<|", "&<|": "",
+    "|&>": "", "~=": "~=", "?": "", "?|": "", "?&": "", "@?": "", "%": "%"}  # fmt: skip
+"""Operators that GIN and GiST answer, by the one that means the same with its sides exchanged."""
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
 
 
@@ -76,7 +97,12 @@ def wanted(ctx: Context) -> list[Wanted]:
     for kind in ("SelectStmt", "UpdateStmt", "DeleteStmt"):
         for query in ctx.tree.of(kind):
             scope = ctx.scope(query, kind)
-            levels = [Wanted(i) for i in scope.items if i.kind == "table" and i.relation]
+            extensions = ctx.catalog.extensions
+            levels = [
+                Wanted(i, extensions=extensions)
+                for i in scope.items
+                if i.kind == "table" and i.relation
+            ]
             if not levels:
                 continue
             by_item = {id(w.item): w for w in levels}
@@ -141,10 +167,36 @@ def _comparison(node: Node, text: str, ctx: Context) -> Iterator[tuple[FromItem,
         yield from _one(left, "equality", text, literal, ctx)
     elif how == "AEXPR_BETWEEN" and _constants(right):
         yield from _one(left, "range", text, all(is_literal(i) for i in _items(right)), ctx)
-    elif how == "AEXPR_LIKE" and name == "~~" and is_literal(right):
+    elif how in ("AEXPR_LIKE", "AEXPR_ILIKE") or (how == "AEXPR_OP" and name in ("~", "~*")):
         pattern = constant(right)
-        if isinstance(pattern, str) and pattern[:1] not in ("", "%", "_", "\\"):
+        fixed = pattern if isinstance(pattern, str) else None
+        if fixed and name == "~~" and fixed[:1] not in ("%", "_", "\\"):
             yield from _one(left, "like", text, True, ctx)
+        if not name.startswith("!") and not _columns(right):
+            for item, found in _one(left, "operator", text, fixed is not None, ctx):
+                yield item, replace(found, operator=name, pattern=fixed)
+    elif how == "AEXPR_OP" and name in _INSIDE:
+        for side, other, as_left in ((left, right, name), (right, left, _INSIDE[name])):
+            if as_left:
+                for item, found in _one(side, "operator", text, is_literal(other), ctx):
+                    if not _mentions(other, item, ctx):
+                        yield item, replace(found, operator=as_left)
+
+
+def _columns(wrapped: Node) -> bool:
+    return any(kind in ("ColumnRef", "SubLink") for kind, _ in walk(*unwrap(wrapped)))
+
+
+def _mentions(wrapped: Node, item: FromItem, ctx: Context) -> bool:
+    """Whether an expression depends on a relation's rows (or on a subquery that may)."""
+    for kind, node in walk(*unwrap(wrapped)):
+        if kind == "SubLink":
+            return True
+        if kind == "ColumnRef":
+            binding = ctx.resolve(node)
+            if binding is None or binding.item is item:
+                return True
+    return False
 
 
 def _items(wrapped: Node) -> list[Node]:
@@ -244,6 +296,7 @@ def _order_and_group(query: Node, by_item: dict[int, Wanted], ctx: Context) -> N
         if "name" in t.get("ResTarget", {}) and "val" in t["ResTarget"]
     }
     order: list[tuple[FromItem, str, str]] = []
+    nearest = _nearest(query, outputs, ctx)
     for wrapped in query.get("sortClause", ()):
         sort = wrapped.get("SortBy", {})
         kind, column = unwrap(sort.get("node", {}))
@@ -262,6 +315,7 @@ def _order_and_group(query: Node, by_item: dict[int, Wanted], ctx: Context) -> N
             group.append((found.item, found.column))
     for w in by_item.values():
         w.limited = limited
+        w.nearest = nearest[1] if nearest and nearest[0] is w.item else ""
         w.group = tuple(dict.fromkeys(c for i, c in group if i is w.item))
         if order and order[0][0] is w.item:
             leading = []
@@ -270,6 +324,27 @@ def _order_and_group(query: Node, by_item: dict[int, Wanted], ctx: Context) -> N
                     break
                 leading.append((column_, direction))
             w.order = tuple(leading)
+
+
+def _nearest(query: Node, outputs: dict[str, Node], ctx: Context) -> tuple[FromItem, str] | None:
+    """The relation and column whose distance from something fixed the query is ordered by first."""
+    sorts = query.get("sortClause", ())
+    sort: Node = sorts[0].get("SortBy", {}) if sorts else {}
+    wrapped: Node = sort.get("node", {})
+    kind, node = unwrap(wrapped)
+    if kind == "ColumnRef" and column_name(node)[0] is None:
+        kind, node = unwrap(outputs.get(column_name(node)[1], wrapped))
+    if kind != "A_Expr" or operator(node) != "<->" or sort.get("sortby_dir") == "SORTBY_DESC":
+        return None
+    for side, other in (("lexpr", "rexpr"), ("rexpr", "lexpr")):
+        found = ctx.binding(node.get(side, {}))
+        if found and not found.depth and found.definition:
+            return (
+                None
+                if _mentions(node.get(other, {}), found.item, ctx)
+                else (found.item, found.column)
+            )
+    return None
 
 
 def _direction(sort: Node) -> str:

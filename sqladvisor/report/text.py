@@ -222,7 +222,9 @@ def _changed(before: Sequence[str], after: Sequence[str], paint: Painter) -> lis
 
 def _index_table(findings: Sequence[Finding], paint: Painter) -> list[str]:
     indexes = list(
-        {f.evidence.figures["index"]: f for f in findings if f.rule == "index/missing"}.values()
+        {
+            f.evidence.figures["index"]: f for f in findings if "queries" in f.evidence.figures
+        }.values()
     )
     if len(indexes) < 2:
         return []

@@ -182,6 +182,8 @@ class ShadowWhatIf:
             levels = height(size, columns)
             write_btree(path, levels)
             size = max(size, levels + 2)
+        elif index.method == "brin":
+            size = max(pages_of(path), _brin_pages(heap_pages))
         else:
             size = max(pages_of(path), heap_pages // 10)
         set_pages(path, size)
@@ -202,6 +204,16 @@ class ShadowWhatIf:
         assert row is not None
         root = row[0][0]["Plan"]
         return float(root["Plan Rows"])
+
+
+_BRIN_RANGE, _BRIN_REVMAP, _BRIN_TUPLES = 128, 1360, 200
+"""pages_per_range by default, ranges per page of the range map, and per page of summaries."""
+
+
+def _brin_pages(heap_pages: int) -> int:
+    """Pages of a BRIN index: the metapage, the range map and the summaries (brin_page.h)."""
+    ranges = max(1, -(-heap_pages // _BRIN_RANGE))
+    return 1 - (-ranges // _BRIN_REVMAP) - (-ranges // _BRIN_TUPLES)
 
 
 def _set_valid(connection: psycopg.Connection, oids: Sequence[int], valid: bool) -> None:
