@@ -4,11 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs clean
+.PHONY: help demo test lint format bench bench-gate docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
-	while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,6 +37,9 @@ lint: $(VENV)/.dev ## Ruff (lint and format) and mypy --strict
 format: $(VENV)/.dev ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench-gate: $(VENV)/.installed ## Time the migration gate on generated folders of 1,700 and 5,000 files
+	$(BIN)/python benchmarks/gate.py
 
 bench: $(VENV)/.installed ## Start-up and throughput, as ratios to the bare parser in the same run
 	$(BIN)/python benchmarks/static.py

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 _VALUES = ("--format", "--fail-on", "--select", "--ignore")
 _FLAGS = ("--quiet", "-q", "--verbose", "-v", "--no-color", "--color")
 _GATE_VALUES = ("--base", "--runner", "--schema", "--baseline")
-_GATE_FLAGS = ("--judge-down", "--each", "--no-cache")
+_GATE_FLAGS = ("--judge-down", "--each", "--no-cache", "--no-trace")
 
 
 def main() -> None:
@@ -86,6 +86,7 @@ def plain(argv: Sequence[str]) -> int | None:
         judge_down="--judge-down" in flags,
         each="--each" in flags,
         cache="--no-cache" not in flags,
+        trace="--no-trace" not in flags,
         selection=selection,
     )
     return run_gate(paths, options, output)

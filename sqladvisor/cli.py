@@ -451,6 +451,14 @@ def gate(
             rich_help_panel="Migrations",
         ),
     ] = 10_000,
+    no_trace: Annotated[
+        bool,
+        typer.Option(
+            "--no-trace",
+            help="Static only: do not run the migrations on an embedded server.",
+            rich_help_panel="Migrations",
+        ),
+    ] = False,
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -487,6 +495,7 @@ def gate(
         each=each,
         min_rows=min_rows_for_error,
         cache=not no_cache,
+        trace=not no_trace,
         selection=Selection(split(select or ()), split(ignore or ())),
         rule_packs=tuple(rules or ()),
     )

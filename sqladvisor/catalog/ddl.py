@@ -230,7 +230,10 @@ class CatalogBuilder:
     ) -> Column:
         """A ColumnDef as a column; its keys, checks and references go to ``deferred``."""
         name = str(node.get("colname", ""))
-        column = inherited or Column(name, "")
+        known = inherited or Column(name, "")
+        type_, base_type, collation = known.type, known.base_type, known.collation
+        default, not_null = known.default, known.not_null
+        generated, identity = known.generated, known.identity
         if "typeName" in node:
             type_ = self.type_text(node["typeName"])
             if type_ in _SERIALS:
@@ -238,16 +241,16 @@ class CatalogBuilder:
                     None if key[0] in self.home else key[0],
                     object_name(key[1], name, "seq", lambda n: (key[0], n) in self.state.relations),
                 )
-                column = replace(column, not_null=True, default=f"nextval('{sequence}'::regclass)")
+                not_null, default = True, f"nextval('{sequence}'::regclass)"
                 type_ = _SERIALS[type_]
-            column = replace(column, type=type_, base_type=self.state.domains.get(type_))
+            base_type = self.state.domains.get(type_)
         if "collClause" in node:
-            column = replace(column, collation=names(node["collClause"].get("collname"))[-1])
+            collation = names(node["collClause"].get("collname"))[-1]
         constraints = [c.get("Constraint", {}) for c in node.get("constraints", ())]
         for i, constraint in enumerate(constraints):
             what = constraint.get("contype")
             if what == "CONSTR_NOTNULL":
-                column = replace(column, not_null=True)
+                not_null = True
                 self.state.constraints.setdefault(key, {})[
                     constraint.get("conname") or object_name(key[1], name, "not_null", _free)
                 ] = ("not null", name)
@@ -255,16 +258,19 @@ class CatalogBuilder:
                 following = (c.get("location", -1) for c in constraints[i + 1 :])
                 stop = next((at for at in following if at >= 0), None)
                 default = None
-                if constant(constraint.get("raw_expr", {})) is not None:
-                    default = text.default(constraint.get("location", 0), stop)
-                column = replace(column, default=default)
+                raw, at = constraint.get("raw_expr", {}), constraint.get("location", 0)
+                if constant(raw) is not None:
+                    default = text.plain_default(at, raw) or text.default(at, stop)
             elif what == "CONSTR_GENERATED":
-                column = replace(column, generated=True)
+                generated = True
             elif what == "CONSTR_IDENTITY":
-                column = replace(column, identity=True, not_null=True)
+                identity = not_null = True
             elif what in ("CONSTR_PRIMARY", "CONSTR_UNIQUE", "CONSTR_FOREIGN", "CONSTR_CHECK"):
                 deferred.append((constraint, name))
-        return column
+        return Column(
+            known.name, type_, not_null, default, collation, generated, identity, known.stats,
+            base_type,
+        )  # fmt: skip
 
     def _copy(
         self,

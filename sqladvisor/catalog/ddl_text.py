@@ -6,6 +6,7 @@ expressions are cut out of the statement as they stand. Nothing in here knows th
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 
 from sqladvisor.sql import libpg
@@ -18,6 +19,11 @@ _OPEN, _CLOSE, _COMMA = (
     frozenset(("ASCII_40", "ASCII_91")),
     frozenset(("ASCII_41", "ASCII_93")),
     "ASCII_44",
+)
+
+# A number, a string or a word, alone or as a call; what follows cannot belong to it.
+_PLAIN = re.compile(
+    r"(?:\d+(?:\.\d+)?|'(?:[^'\\]|'')*'|[A-Za-z_]\w*(?:\(\))?)(?=\s*(?:[,;)]|NOT\b|NULL\b|$))"
 )
 
 # What ruleutils.c (looks_like_function) prints without parentheses around it as an index key.
@@ -51,6 +57,17 @@ class DdlText:
         """
         first = self._next(self._spans.token_at(location), "DEFAULT") + 1
         return self._cut(first, self._end(first, stop, frozenset(("COLLATE",))))
+
+    def plain_default(self, location: int, raw: Node) -> str:
+        """The same for a lone constant or a call without arguments, found without tokens; else ""."""
+        kind, node = unwrap(raw)
+        at = node.get("location", -1)
+        if at <= location or (kind != "A_Const" and (kind != "FuncCall" or "args" in node)):
+            return ""
+        if self.sql[location:at].split() not in (["DEFAULT"], ["default"]):
+            return ""
+        found = _PLAIN.match(self.sql, at)
+        return found[0] if found else ""
 
     def default_of(self, kind: str, node: Node) -> str:
         """The text of an ALTER COLUMN … SET DEFAULT's expression."""

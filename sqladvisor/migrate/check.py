@@ -83,8 +83,7 @@ def _check(
         context = MigrationContext(
             statement, migration, number, state, transaction, settings, migrations
         )
-        context.before = contexts[:]
-        context.after = statements[i + 1 :]
+        context.siblings, context.statements, context.position = contexts, statements, i
         kind, node = statement.kind, statement.tree
         if engine.wants(kind):
             checked.findings += engine.check_migration(kind, node, context)

@@ -129,10 +129,13 @@ class MigrationContext(Context):
         self.options = settings
         self.settings: Mapping[str, str] = dict(state.settings) if state.settings else _NONE
         """Session settings at this point (``lock_timeout``), as written."""
-        self.before: Sequence[MigrationContext] = ()
-        """The earlier statements of the same migration (direction)."""
-        self.after: Sequence[Statement] = ()
-        """The later statements of the same migration."""
+        self._tables: dict[tuple[object, ...], Table] = {}
+        self._at = state.version
+        self.siblings: Sequence[MigrationContext] = ()
+        """The contexts of the migration so far, this one among them, in order."""
+        self.statements: Sequence[Statement] = ()
+        """All statements of the migration (direction)."""
+        self.position = 0
         self.locks: tuple[tuple[Lock, Table], ...] = tuple(
             (lock, self.table(lock.schema, lock.name))
             for lock in statement_locks(statement.kind, statement.tree)
@@ -156,6 +159,16 @@ class MigrationContext(Context):
         if schema is None and not name:
             return self.table(self.statement.tree.get("relation", {}))
         node = schema if isinstance(schema, dict) else {"schemaname": schema, "relname": name}
+        if self._at != self.state.version:
+            self._tables.clear()
+            self._at = self.state.version
+        place = (node.get("schemaname"), node.get("relname"), node.get("relpersistence"))
+        found = self._tables.get(place)
+        if found is None:
+            found = self._tables[place] = self._table(node)
+        return found
+
+    def _table(self, node: Node) -> Table:
         key = self.state.key(node)
         relation = self.state.builder.state.relations.get(key)
         new = node.get("relpersistence") == "t" or bool(relation and relation.temporary)
@@ -190,6 +203,16 @@ class MigrationContext(Context):
         return self.table(parts[-2] if len(parts) > 1 else None, parts[-1] if parts else "?")
 
     # -- time -----------------------------------------------------------------------------------
+
+    @property
+    def before(self) -> Sequence[MigrationContext]:
+        """The earlier statements of the same migration (direction)."""
+        return self.siblings[: self.position]
+
+    @property
+    def after(self) -> Sequence[Statement]:
+        """The later statements of the same migration."""
+        return self.statements[self.position + 1 :]
 
     @cached_property
     def together(self) -> Sequence[MigrationContext]:

@@ -51,6 +51,8 @@ class SetState:
         self._state = self.builder.state
         self._catalog = Catalog(self._state.relations)
         self._path: tuple[str, ...] = ()
+        self.version = 0
+        """Counts the statements applied: what was known before the last one may be old."""
         self._sql = ""
         self._local: set[str] = set()
         self.created: dict[Key, int] = {}
@@ -130,6 +132,7 @@ class SetState:
         """Take over what a statement does to the schema."""
         kind, node = statement.kind, statement.tree
         self._sql = statement.sql
+        self.version += 1
         handler = _HANDLERS.get(kind)
         before = handler(self, node, migration, judged) if handler else None
         self.builder.apply(kind, node, statement.sql)
