@@ -95,7 +95,7 @@ def audit(
     check_thresholds(options.thresholds, rules)
     if options.fix:
         _check_fix(paths, options)
-    engine = Engine([r for r in rules if options.selection.wants(r.id)])
+    engine = Engine([r for r in rules if options.selection.runs(r)])
     audited = Audited()
     if options.needs_server:
         from sqladvisor.evidence import audit_with_server
@@ -200,7 +200,10 @@ def finish(engine: Engine, audited: Audited, options: Options) -> Report:
         for f in audited.findings
         if not selection.per_file_ignores or not selection.ignored_in(f.location.path, f.rule)
     ]
-    left = [f for f in apply(shown, audited.suppressions) if selection.wants(f.rule)]
+    ran = {r.id for r in engine.rules}
+    left = [
+        f for f in apply(shown, audited.suppressions) if f.rule in ran or selection.wants(f.rule)
+    ]
     left.sort(
         key=lambda f: (
             f.location.path,

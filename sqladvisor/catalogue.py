@@ -19,7 +19,7 @@ def list_rules(kind: str | None = None, packs: Sequence[str] = ()) -> str:
     from tabulate import tabulate
 
     found = load_rules((kind,) if kind else KINDS, packs)
-    rows = [(r.id, r.severity, r.summary) for r in found]
+    rows = [(r.id, _severity(r), r.summary) for r in found]
     table = tabulate(rows, headers=["rule", "severity", "finds"], tablefmt="simple")
     return f"{table}\n\n{len(rows)} rules. `sqladvisor rule ID` shows one in full.\n"
 
@@ -37,13 +37,19 @@ def describe_rule(rule_id: str, packs: Sequence[str] = ()) -> str:
 
 
 def _describe(rule: Rule) -> str:
-    lines = [f"{rule.id} ({rule.severity})", "", rule.doc.strip(), ""]
+    lines = [f"{rule.id} ({_severity(rule)})", "", rule.doc.strip(), ""]
+    if rule.opt_in:
+        lines[2:2] = [f"Runs only where it is selected: --select {rule.opt_in}, or by its id.", ""]
     for name, value in rule.thresholds.items():
         lines.append(f"Threshold: {name} = {value:g}")
     for title, key in (("Bad", "bad"), ("Good", "good")):
         for example in rule.examples[key][:2]:
             lines += [f"{title}:", *(f"    {line.strip()}" for line in _sql(example)), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _severity(rule: Rule) -> str:
+    return f"{rule.severity}, opt-in" if rule.opt_in else rule.severity
 
 
 def _sql(example: object) -> list[str]:

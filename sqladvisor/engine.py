@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rules run: ``select`` (empty: all) less ``ignore``, by id, kind or glob."""
+    """Which rules run: ``select`` (empty: all) less ``ignore``, by id, kind, glob or opt-in set."""
 
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -32,6 +32,15 @@ class Selection:
         return (not self.select or matches(rule_id, self.select)) and not matches(
             rule_id, self.ignore
         )
+
+    def runs(self, rule: Rule) -> bool:
+        """Whether a rule runs. An opt-in rule must be named, or its set: its kind is not enough."""
+        if not rule.opt_in:
+            return self.wants(rule.id)
+        whole = rule.kind, rule.kind + "/", rule.kind + "/*", "*"
+        named = [p for p in self.select if p not in whole]
+        chosen = rule.opt_in in named or matches(rule.id, named)
+        return chosen and rule.opt_in not in self.ignore and not matches(rule.id, self.ignore)
 
     def ignored_in(self, path: str, rule_id: str) -> bool:
         return any(
@@ -56,9 +65,10 @@ def check_selection(selection: Selection, rules: Iterable[Rule]) -> None:
     loaded = [r.id for r in rules]
     kinds = {i.partition("/")[0] for i in loaded}
     ids = [*loaded, *(f"{kind}/" for kind in KINDS), *META_RULES]
+    sets = {r.opt_in for r in rules if r.opt_in} | {DESIGN}
     for pattern in (*selection.select, *selection.ignore):
         kind = pattern.partition("/")[0]
-        if kind in KINDS and kind not in kinds:
+        if (kind in KINDS and kind not in kinds) or pattern in sets:
             continue
         if not any(matches(i, (pattern,)) for i in ids):
             raise InputError(f"no rule matches {pattern!r} (see `sqladvisor rules`)")
@@ -83,6 +93,8 @@ def check_thresholds(thresholds: Mapping[str, Mapping[str, float]], rules: Itera
 
 
 KINDS = ("query", "index", "batch", "prepare", "plan", "migration")
+DESIGN = "design"
+"""The opt-in set of migration/ rules about types and names."""
 META_RULES = {
     "migration/edited-migration": "A migration that the base already has was edited.",
     "migration/deleted-migration": "A migration that the base already has was deleted or renamed.",

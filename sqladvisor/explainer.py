@@ -258,5 +258,5 @@ def _of_statement(findings: Sequence[Finding], text: str, line: int) -> Iterator
 def _engine(options: Options, kinds: Sequence[str], *subjects: str) -> Engine:
     """The rules of these kinds that look at a plan, or at another subject named."""
     rules = load_rules(kinds, options.rule_packs)
-    wanted = [r for r in rules if options.selection.wants(r.id)]
+    wanted = [r for r in rules if options.selection.runs(r)]
     return Engine([r for r in wanted if not {PLAN, *subjects}.isdisjoint(r.on)])

@@ -40,6 +40,8 @@ class Rule:
     path: str
     doc: str
     thresholds: dict[str, float]
+    opt_in: str = ""
+    """The set (``design``) that a rule of taste belongs to: it runs only where that is selected."""
 
     @property
     def kind(self) -> str:
@@ -77,6 +79,7 @@ def rule(
     severity: Severity,
     needs: Sequence[Need] = (),
     thresholds: dict[str, float] | None = None,
+    opt_in: str = "",
 ) -> Callable[[F], F]:
     """Mark a function as the rule of its file.
 
@@ -88,10 +91,12 @@ def rule(
     ``needs``: ``schema`` (a catalog), ``rows`` (statistics), ``plan`` (any EXPLAIN), ``analyze``
     (a plan that was run): without it the rule stays silent.
     ``thresholds``: names and defaults that users may override in their configuration.
+    ``opt_in``: the name of a set; the rule runs only where ``--select`` names the set or the rule.
     """
 
     def mark(function: F) -> F:
-        function.rule_marks = (on, severity, frozenset(needs), dict(thresholds or {}))  # type: ignore[attr-defined]
+        marks = (on, severity, frozenset(needs), dict(thresholds or {}), opt_in)
+        function.rule_marks = marks  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -153,7 +158,7 @@ def _load(path: str, kind: str, name: str) -> Rule:
     found = [f for f in vars(module).values() if hasattr(f, "rule_marks")]
     if len(found) != 1:
         raise InputError(f"{path}: a rule file has exactly one function marked @rule")
-    on, severity, needs, thresholds = found[0].rule_marks
+    on, severity, needs, thresholds, opt_in = found[0].rule_marks
     return Rule(
         id=f"{kind}/{name.replace('_', '-')}",
         severity=severity,
@@ -163,4 +168,5 @@ def _load(path: str, kind: str, name: str) -> Rule:
         path=path,
         doc=module.__doc__ or "",
         thresholds=thresholds,
+        opt_in=opt_in,
     )

@@ -87,7 +87,7 @@ def _gate(
     rules = load_rules(("migration",), options.rule_packs)
     check_selection(options.selection, rules)
     check_thresholds(options.thresholds, rules)
-    engine = Engine([r for r in rules if options.selection.wants(r.id)])
+    engine = Engine([r for r in rules if options.selection.runs(r)])
     files = load_files(paths, stdin)
     choose(files, options.runner)
     changes = _changes(paths, options)

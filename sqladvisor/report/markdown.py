@@ -171,7 +171,8 @@ def rule_page(rule: Rule) -> str:
     """A rule's documentation as Markdown, from its file: summary, sections, an example of each kind."""
     from sqladvisor.catalogue import example_text
 
-    lines = [f"{rule.summary} ({rule.severity})", ""]
+    opt_in = f"; opt-in: `--select {rule.opt_in}`" if rule.opt_in else ""
+    lines = [f"{rule.summary} ({rule.severity}{opt_in})", ""]
     for line in rule.doc.strip().partition("\n")[2].strip().splitlines():
         mark = next((s for s in _SECTIONS if line.startswith(s)), None)
         lines.append(f"**{mark}**{line[len(mark) :]}  " if mark else line.strip())
