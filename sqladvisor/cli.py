@@ -451,20 +451,63 @@ def gate(
             rich_help_panel="Migrations",
         ),
     ] = 10_000,
-    no_trace: Annotated[
-        bool,
-        typer.Option(
-            "--no-trace",
-            help="Static only: do not run the migrations on an embedded server.",
-            rich_help_panel="Migrations",
-        ),
-    ] = False,
     no_cache: Annotated[
         bool,
         typer.Option(
             "--no-cache", help="Neither read nor keep outcomes.", rich_help_panel="Migrations"
         ),
     ] = False,
+    trace: Annotated[
+        bool,
+        typer.Option(
+            "--trace/--no-trace",
+            help="Run the migrations on an embedded server and see what they lock; or rules only.",
+            rich_help_panel="Trace",
+        ),
+    ] = True,
+    trace_report: Annotated[
+        bool,
+        typer.Option(
+            "--trace-report",
+            help="Show what each statement locked, rewrote and read.",
+            rich_help_panel="Trace",
+        ),
+    ] = False,
+    workload: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Queries (SQL files or programs) to plan before and after. Repeatable.",
+            rich_help_panel="Trace",
+        ),
+    ] = None,
+    plan_factor: Annotated[
+        float,
+        typer.Option(
+            metavar="N",
+            min=1.0,
+            help="Times the planner's cost must grow to be an error.",
+            rich_help_panel="Trace",
+        ),
+    ] = 1.5,
+    assume_rows: Annotated[
+        int,
+        typer.Option(
+            metavar="ROWS",
+            min=0,
+            help="Rows of each table, for plans without --dsn.",
+            rich_help_panel="Trace",
+        ),
+    ] = 1_000_000,
+    check_down: Annotated[
+        bool,
+        typer.Option(
+            "--check-down/--no-check-down",
+            help="Run down migrations too, and say what they do not undo.",
+            rich_help_panel="Trace",
+        ),
+    ] = True,
+    postgres_bin: BinOption = None,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
     rules: RulesOption = None,
@@ -495,7 +538,13 @@ def gate(
         each=each,
         min_rows=min_rows_for_error,
         cache=not no_cache,
-        trace=not no_trace,
+        trace=trace or bool(workload) or trace_report,
+        trace_report=trace_report,
+        workload=tuple(workload or ()),
+        plan_factor=plan_factor,
+        check_down=check_down,
+        assume_rows=assume_rows,
+        postgres_bin=postgres_bin,
         selection=Selection(split(select or ()), split(ignore or ())),
         rule_packs=tuple(rules or ()),
     )

@@ -98,6 +98,13 @@ DESIGN = "design"
 META_RULES = {
     "migration/edited-migration": "A migration that the base already has was edited.",
     "migration/deleted-migration": "A migration that the base already has was deleted or renamed.",
+    "migration/traced-lock": "A lock, rewrite or scan that the statement's text does not show: seen when it ran.",
+    "migration/fails": "A statement that fails on the schema that it meets.",
+    "migration/plan-regression": "A query of the workload gets a worse plan, by the statement's doing.",
+    "migration/breaks-query": "A query of the workload no longer fits the schema.",
+    "migration/down-does-not-undo": "A down migration leaves a schema other than the one before its up.",
+    "migration/down-missing": "A migration without a down part.",
+    "migration/leftover-blocks-retry": "What a failed run outside of a transaction leaves makes the next one fail.",
     "query/would-fail": "A statement that the server refuses to plan.",
     "suppression/unused": "A suppression comment that suppresses nothing.",
     "suppression/without-reason": "A suppression comment without a reason is not honoured.",

@@ -1,7 +1,7 @@
 """The migration gate: reads a set, judges it by rules, and has what rules say tried.
 
-``gate`` is the whole command without its output. ``judge`` is where the trace decides over static
-findings. Returns a Report; prints nothing.
+``gate`` is the whole command without its output; ``migrate.trace_gate`` is where they are run and the
+trace decides over static findings. Returns a Report; prints nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqladvisor.auditor import Audited, finish
 from sqladvisor.auditor import Options as AuditOptions
@@ -39,6 +39,8 @@ class GateOptions:
     ``pg_version``: major version judged for, None for that of the start or of the embedded server.
     ``each``: every migration is a deployment of its own: tables of earlier ones hold rows.
     ``min_rows``: rows below which what locks or rewrites a table is no error.
+    ``trace``: run them on an embedded server; ``workload``: files of queries, planned before and after
+    them, where ``plan_factor`` times the planner's cost is a regression.
     """
 
     runner: str | None = None
@@ -51,6 +53,12 @@ class GateOptions:
     min_rows: float = DEFAULT_MIN_ROWS
     cache: bool = True
     trace: bool = False
+    trace_report: bool = False
+    workload: tuple[str, ...] = ()
+    plan_factor: float = 1.5
+    assume_rows: int = 1_000_000
+    check_down: bool = True
+    postgres_bin: str | None = None
     selection: Selection = field(default_factory=Selection)
     rule_packs: tuple[str, ...] = ()
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -105,7 +113,7 @@ def _gate(
         not options.each,
         options.thresholds,
     )
-    report = static_report(migrations, changes, engine, settings, start, options)
+    report = judged_report(migrations, changes, engine, settings, start, options, say)
     if name:
         cache.save(
             name,
@@ -117,38 +125,39 @@ def _gate(
     return report
 
 
-def judge(
-    migrations: MigrationSet, findings: Sequence[Finding], trace_results: object | None = None
-) -> list[Finding]:
-    """What is left of static findings, and added to them, once the trace has run.
-
-    ``trace_results`` None: nothing was traced, the static findings stand.
-    """
-    if trace_results is None:
-        return list(findings)
-    raise NotImplementedError("the trace is reconciled in migrate.reconcile")
-
-
-def static_report(
+def judged_report(
     migrations: MigrationSet,
     changes: Sequence[Change] | None,
     engine: Engine,
     settings: Settings,
     start: Start,
     options: GateOptions,
+    say: Progress,
 ) -> Report:
-    """Check, suppress, sort, count."""
+    """Check, try, suppress, sort, count."""
     from sqladvisor.migrate.check import check_set
 
     checked = check_set(migrations, engine, settings, start.state(), judge_down=options.judge_down)
     found = checked.findings + _history_findings(migrations, changes or ())
+    details: dict[str, Any] = {"runner": migrations.runner}
+    server, tried_notes, tried_problems = "", [], []
+    if options.trace:
+        from sqladvisor.migrate.trace_gate import timeline, try_set
+
+        tried = try_set(migrations, found, start, settings, options, say)
+        found, server = tried.findings, tried.server
+        tried_notes, tried_problems = tried.notes, tried.problems
+        if options.trace_report and tried.trace is not None:
+            details["timeline"] = timeline(tried.trace)
     audited = Audited(
-        problems=[*start.problems, *migrations.problems],
-        findings=judge(migrations, found),
+        problems=[*start.problems, *migrations.problems, *tried_problems],
+        findings=found,
         texts={**start.texts, **migrations.texts},
         files=len(migrations.texts),
-        notes=[*start.notes, *migrations.notes, *_notes(migrations, start, options)],
-    )
+        notes=[*start.notes, *migrations.notes, *_notes(migrations, start, options),
+               *tried_notes],
+        server=server,
+    )  # fmt: skip
     for path, text in migrations.texts.items():
         if MARK in text:
             audited.suppressions += _suppressions(migrations, path, text, options)
@@ -157,7 +166,7 @@ def static_report(
         report,
         command="gate",
         statements=len(checked.contexts),
-        details={"runner": migrations.runner},
+        details=details,
     )
 
 
@@ -306,4 +315,4 @@ def _report_of(known: cache.Outcome, sql: Mapping[str, bytes], rules: Sequence[R
     )
 
 
-__all__ = ["GateOptions", "InputProblem", "gate", "judge"]
+__all__ = ["GateOptions", "InputProblem", "gate"]

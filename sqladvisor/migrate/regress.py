@@ -7,10 +7,11 @@ by halving: the finding stands on the statement's line.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sqladvisor.catalog.live import read_catalog
@@ -125,6 +126,7 @@ def compare_plans(
         say(f"planning {len(items)} queries before and after")
         unplanned = 0
         better: list[str] = []
+        worse: dict[tuple[str, int], list[Finding]] = {}
         for item in items:
             old = _plan(before, item)
             if old.plan is None:
@@ -135,12 +137,14 @@ def compare_plans(
             if limits.worse(old, new):
                 step = _culprit(item, old, trace, shadows, limits)
                 severity: Severity = "error" if limits.serious(old, new) else "warning"
-                result.findings.append(_finding(item, old, new, step, severity))
+                found = _finding(item, old, new, step, severity)
+                worse.setdefault((item.context.fingerprint, id(step)), []).append(found)
             elif new.plan is not None and limits.over(new.plan, old.plan, factor):
                 better.append(
                     f"{place(item.context.statement)}: faster: planner cost "
                     f"{old.plan.total_cost:,.0f} → {new.plan.total_cost:,.0f}"
                 )
+        result.findings += [_worst(found) for found in worse.values()]
         if unplanned:
             result.notes.append(
                 f"{unplanned} workload quer{'ies' if unplanned > 1 else 'y'} could not be planned "
@@ -305,6 +309,27 @@ def _finding(item: Planned, old: Outcome, new: Outcome, step: Step, severity: Se
         fingerprint=fingerprint(statement),
         evidence=Evidence("estimated", figures, tuple(notes)),
     )
+
+
+def _worst(found: Sequence[Finding]) -> Finding:
+    """Of the findings about queries that differ in literals only the worst, with the others' lines."""
+    worst = max(
+        found,
+        key=lambda f: (
+            float(f.evidence.figures.get("cost_after", math.inf))
+            / max(f.evidence.figures["cost_before"], 1.0)
+        ),
+    )
+    others = [
+        f"{f.evidence.figures['query_path']}:{f.evidence.figures['query_line']}"
+        for f in found
+        if f is not worst
+    ]
+    if not others:
+        return worst
+    evidence = worst.evidence
+    notes = (*evidence.notes, f"so are those of the same form at {', '.join(others)}")
+    return replace(worst, evidence=replace(evidence, notes=notes))
 
 
 def _times(factor: float) -> str:

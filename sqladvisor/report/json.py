@@ -18,7 +18,9 @@ def render(report: Report) -> str:
 
 def document(report: Report) -> dict[str, Any]:
     """The report as plain dictionaries, as the JSON Schema describes them."""
+    timeline = report.details.get("timeline")
     return {
+        **({"timeline": timeline} if timeline is not None else {}),
         "schema_version": 1,
         "tool": {"name": "sqladvisor", "version": __version__},
         "command": report.command,

@@ -48,6 +48,10 @@ def render(report: Report, *, color: bool = False, verbose: bool = False) -> str
     tables = _index_table(report.findings, paint)
     if tables:
         lines += [*tables, ""]
+    if steps := report.details.get("timeline"):
+        from sqladvisor.report.timeline import render as render_timeline
+
+        lines += [paint("bold", "What each statement locks"), *render_timeline(steps), ""]
     lines += [paint("dim", f"note: {printable(n)}") for n in report.notes]
     lines.append(summary_line(report, paint))
     return "\n".join(lines) + "\n"

@@ -1,0 +1,228 @@
+"""The part of the gate that runs: trace, sizes and plans, on an embedded server of its own.
+
+What cannot be had is said in a note; what static rules found without it stands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from sqladvisor.auditor import Audited, read_files
+from sqladvisor.auditor import Options as AuditOptions
+from sqladvisor.catalog.empty import EMPTY
+from sqladvisor.errors import InputError, ServerError
+from sqladvisor.finding import Finding, InputProblem
+from sqladvisor.migrate.context import Settings
+from sqladvisor.migrate.model import Migration, MigrationSet
+from sqladvisor.migrate.reconcile import reconcile
+from sqladvisor.migrate.rows import Key, Size, calibrate, concerned, sizes_of_catalog, weigh
+from sqladvisor.migrate.stage import Stage, apply
+from sqladvisor.migrate.start import Start
+from sqladvisor.migrate.trace import Trace, place, trace
+from sqladvisor.server.binaries import find_binaries
+from sqladvisor.server.connect import connect_target, one_line, resolve_dsn
+from sqladvisor.server.embedded import Cluster
+from sqladvisor.server.sandbox import Loaded, Sandbox
+from sqladvisor.server.shadow import dump_schema, unreadable
+from sqladvisor.server.statistics import Statistics, assume_rows, read_statistics
+from sqladvisor.sql.source import read_source
+from sqladvisor.sql.statement import Statement
+
+if TYPE_CHECKING:
+    from sqladvisor.migrate.gate import GateOptions
+    from sqladvisor.server.binaries import Binaries
+
+Say = Callable[[str], None]
+MAX_NOTES = 5
+"""Notes on what of the starting schema could not be made."""
+
+
+@dataclass(slots=True)
+class Tried:
+    """What running the migrations made of the findings. ``trace`` None: nothing could be run."""
+
+    findings: list[Finding]
+    notes: list[str] = field(default_factory=list)
+    problems: list[InputProblem] = field(default_factory=list)
+    trace: Trace | None = None
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The database as it is before the set: what its server, or nobody, tells of it."""
+
+    ddl: str | None = None
+    statistics: Statistics | None = None
+    sizes: Mapping[Key, Size] = field(default_factory=dict)
+
+
+def try_set(
+    migrations: MigrationSet,
+    findings: Sequence[Finding],
+    start: Start,
+    settings: Settings,
+    options: GateOptions,
+    say: Say,
+) -> Tried:
+    """Run the set and decide over the findings. Never raises for what a server does."""
+    tried = Tried(list(findings))
+    workload = _workload(options.workload, tried)
+    if not any(m.judged and m.up for m in migrations.migrations):
+        return tried
+    try:
+        with ExitStack() as stack:
+            say("starting PostgreSQL")
+            binaries = find_binaries(options.postgres_bin)
+            known = _known(binaries, start, options, bool(workload), say)
+            cluster = stack.enter_context(Cluster(binaries, progress=say))
+            number = cluster.version_num
+            tried.server = f"traced on embedded PostgreSQL {number // 10000}.{number % 10000}"
+            _run(
+                tried, binaries, cluster, migrations, start, known, settings, options, workload, say
+            )
+    except (ServerError, psycopg.Error) as error:
+        cause = one_line(error) if isinstance(error, psycopg.Error) else str(error)
+        if options.dsn is not None or options.workload:
+            tried.problems.append(InputProblem("embedded server", cause))
+        else:
+            tried.notes.append(f"not traced: {cause} (--no-trace: static rules only)")
+    say("")
+    return tried
+
+
+def _run(
+    tried: Tried,
+    binaries: Binaries,
+    cluster: Cluster,
+    migrations: MigrationSet,
+    start: Start,
+    known: _Known,
+    settings: Settings,
+    options: GateOptions,
+    workload: Sequence[Statement],
+    say: Say,
+) -> None:
+    sandbox = Sandbox(cluster, "gate")
+    failed = _load(sandbox, start, known, say)
+    stage = Stage(binaries, sandbox, migrations, say)
+    tried.notes += [*_first(failed), *_first(stage.notes)]
+    given = bool(start.statements or known.ddl) or any(not m.judged for m in migrations.migrations)
+    complete = given and not failed and not stage.notes
+    with stage.copy() as database:
+        traced = trace(database, stage.migrations, say, each=not settings.together)
+    tried.trace = traced
+    tried.findings, notes = reconcile(
+        tried.findings, traced, pg_version=settings.pg_version, complete=complete
+    )
+    tried.notes += notes
+    if concerned(tried.findings, known.sizes, settings.min_rows):
+        say("measuring the embedded server")
+        rates = calibrate(cluster)
+    else:
+        rates = None
+    tried.findings = weigh(tried.findings, known.sizes, rates, settings.min_rows)
+    if workload:
+        from sqladvisor.migrate.regress import compare_plans
+
+        statistics = known.statistics
+        if statistics is None:
+            with stage.start.connect() as connection:
+                statistics = assume_rows(read_statistics(connection), options.assume_rows)
+            tried.notes.append(
+                f"plans assume {options.assume_rows:,} rows in each table (no server, no snapshot)"
+            )
+        compared = compare_plans(
+            stage, statistics, workload, traced, say, factor=options.plan_factor
+        )
+        tried.findings += compared.findings
+        tried.notes += compared.notes
+        tried.notes.append(f"{compared.planned} workload queries planned before and after")
+    if options.check_down:
+        from sqladvisor.migrate.updown import check_downs
+
+        found = check_downs(stage, say)
+        tried.findings += found.findings
+        tried.notes += found.notes
+
+
+def _load(sandbox: Sandbox, start: Start, known: _Known, say: Say) -> list[str]:
+    """Make the starting schema; what of it could not be made."""
+    if known.ddl is not None:
+        loaded = Loaded()
+        source = read_source("schema", known.ddl.encode())
+        sandbox.load_ddl([source], say, loaded, rows=False)
+        return [f"the starting schema lacks: {s.text.splitlines()[0][:80]} ({why})"
+                for s, why in loaded.failed]  # fmt: skip
+    if not start.statements:
+        return []
+    say("loading the starting schema")
+    made = Migration("", "", "", start.statements, transaction="none", judged=False)
+    steps = apply(sandbox, [made])
+    # Without an SQLSTATE it was not sent: COPY, owners and roles, which nothing here rests on.
+    return [f"{place(s.statement)}: not applied: {s.failure}" for s in steps if s.sqlstate]
+
+
+def _first(notes: Sequence[str]) -> list[str]:
+    more = len(notes) - MAX_NOTES
+    return [
+        *notes[:MAX_NOTES],
+        *([f"and {more} more that could not be applied"] if more > 0 else []),
+    ]
+
+
+def _known(
+    binaries: Binaries, start: Start, options: GateOptions, workload: bool, say: Say
+) -> _Known:
+    sizes = sizes_of_catalog(start.catalog) if start.catalog is not None else {}
+    if options.dsn is None:
+        return _Known(sizes=sizes)
+    dsn = resolve_dsn(None if options.dsn == "env" else options.dsn)
+    say("reading the server's schema")
+    with connect_target(dsn) as connection:
+        ddl = dump_schema(binaries, dsn, os.environ, unreadable(connection))
+        statistics = read_statistics(connection) if workload else None
+    return _Known(ddl, statistics, sizes)
+
+
+def _workload(paths: Sequence[str], tried: Tried) -> list[Statement]:
+    if not paths:
+        return []
+    audited = Audited()
+    read_files(paths, EMPTY, AuditOptions(), audited)
+    tried.problems += audited.problems
+    if not audited.contexts and not audited.problems:
+        raise InputError(f"--workload {' '.join(paths)}: no statements in it")
+    return [context.statement for context in audited.contexts]
+
+
+def timeline(found: Trace) -> list[dict[str, Any]]:
+    """The trace as plain data, a statement an entry, for JSON and for the report's table."""
+    return [
+        {
+            "path": step.statement.path,
+            "line": step.statement.line,
+            "statement": " ".join(step.statement.text.split())[:200],
+            "transaction": step.transaction or None,
+            "duration_ms": round(step.duration_ms, 3),
+            "locks": [{"relation": k.relation, "mode": k.mode, "kind": k.kind} for k in step.locks],
+            "held": [{"relation": k.relation, "mode": k.mode} for k in step.held],
+            "rewritten": list(step.rewritten),
+            "scanned": list(step.scanned),
+            "indexes_built": [{"index": b.index, "table": b.table} for b in step.built],
+            "created": [f"{c.type} {c.name}" for c in step.changes if c.action == "created"],
+            "changed": [f"{c.type} {c.name}" for c in step.changes if c.action == "changed"],
+            "dropped": [
+                f"{c.type} {c.name}" for c in step.changes if c.action == "dropped" and not c.inner
+            ],
+            "cascaded": [f"{c.type} {c.name}" for c in step.changes if c.cascaded],
+            "not_traced": step.failure or None,
+        }
+        for step in found.steps
+    ]

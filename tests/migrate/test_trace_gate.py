@@ -1,0 +1,156 @@
+"""The gate as a whole, with the trace: what the issue asks it to show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from sqladvisor.finding import Finding
+from sqladvisor.migrate.gate import GateOptions, gate
+from sqladvisor.report.json import document, schema
+from sqladvisor.report.model import Report
+from sqladvisor.report.text import render
+
+SHOP = Path(__file__).parents[2] / "fixtures" / "shop"
+
+
+def judged(tmp_path: Path, files: dict[str, str], **options: object) -> Report:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    chosen = GateOptions(trace=True, cache=False, **options)  # type: ignore[arg-type]
+    return gate([str(folder)], chosen)
+
+
+def by_rule(report: Report) -> dict[str, Finding]:
+    return {f.rule: f for f in report.findings}
+
+
+def test_the_shop(tmp_path: Path) -> None:
+    report = judged(
+        tmp_path,
+        {
+            "001_new.sql": "CREATE TABLE coupons (id bigint PRIMARY KEY, code text NOT NULL);\n"
+            "CREATE INDEX coupons_code_idx ON coupons (code);\n"
+            "ALTER TABLE coupons ALTER COLUMN code TYPE varchar(20);\n",
+            "002_drop.sql": "DROP INDEX order_items_order_id_idx;\n",
+            "003_do.sql": "DO $$ BEGIN\n  ALTER TABLE events ALTER COLUMN type TYPE varchar(40);\nEND $$;\n",
+        },
+        schema=(str(SHOP / "schema.sql"),),
+        workload=(str(SHOP / "queries.sql"),),
+        trace_report=True,
+    )
+    assert not report.problems
+    # A table created in the same set gives no findings.
+    assert not [f for f in report.findings if f.location.path.endswith("001_new.sql")
+                and f.severity != "info"]  # fmt: skip
+    found = by_rule(report)
+    # A dropped index that the workload needs fails the gate, with the two plans.
+    slower = found["migration/plan-regression"]
+    assert slower.location.path.endswith("002_drop.sql")
+    assert any(f.severity == "error" and f.rule == slower.rule for f in report.findings)
+    assert "order_items_order_id_idx" in slower.evidence.figures["plan_before"]
+    assert "Seq Scan on order_items" in slower.evidence.figures["plan_after"]
+    # A DO block that alters a table is caught by the trace.
+    hidden = found["migration/traced-lock"]
+    assert hidden.location.path.endswith("003_do.sql")
+    assert hidden.severity == "error"
+    assert hidden.evidence.figures["rewritten"] == ["public.events"]
+    text = render(report)
+    assert "What each statement locks" in text
+    assert "ACCESS EXCLUSIVE public.events" in text
+    made = document(report)
+    jsonschema.validate(json.loads(json.dumps(made)), schema())
+    assert [s["line"] for s in made["timeline"]] == [1, 2, 3, 1, 1]
+
+
+def test_without_trace_no_server_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "1.sql").write_text("CREATE INDEX i ON users (email);")
+    report = gate([str(folder)], GateOptions(trace=False, cache=False, postgres_bin="/nowhere"))
+    assert report.server == ""
+    assert [f.rule for f in report.findings if f.severity == "error"] == ["migration/create-index"]
+
+
+def test_no_server_to_be_had_leaves_the_static_findings(tmp_path: Path) -> None:
+    report = judged(
+        tmp_path, {"1.sql": "CREATE INDEX i ON users (email);"}, postgres_bin="/nowhere/bin"
+    )
+    assert "migration/create-index" in by_rule(report)
+    assert any("not traced: /nowhere/bin" in n for n in report.notes)
+    assert not report.problems
+
+
+def test_no_schema_is_no_failure(tmp_path: Path) -> None:
+    report = judged(tmp_path, {"1.sql": "CREATE INDEX i ON users (email);"})
+    assert "migration/create-index" in by_rule(report)
+    assert "migration/fails" not in by_rule(report)
+    assert any('not traced: relation "users" does not exist' in n for n in report.notes)
+
+
+def test_a_statement_that_fails_on_a_known_schema(tmp_path: Path) -> None:
+    start = tmp_path / "schema.sql"
+    start.write_text("CREATE TABLE users (id bigint PRIMARY KEY);")
+    report = judged(
+        tmp_path, {"1.sql": "ALTER TABLE users DROP COLUMN nickname;"}, schema=(str(start),)
+    )
+    assert by_rule(report)["migration/fails"].severity == "error"
+
+
+def test_suppression_holds_for_what_the_trace_finds(tmp_path: Path) -> None:
+    start = tmp_path / "schema.sql"
+    start.write_text("CREATE TABLE users (id bigint PRIMARY KEY, a int);")
+    report = judged(
+        tmp_path,
+        {
+            "1.sql": "-- sqladvisor: ignore migration/traced-lock the table is small\n"
+            "DO $$ BEGIN ALTER TABLE users ALTER a TYPE bigint; END $$;"
+        },
+        schema=(str(start),),
+    )
+    assert "migration/traced-lock" not in by_rule(report)
+    assert report.suppressed == 1
+
+
+def test_downs_are_run(tmp_path: Path) -> None:
+    report = judged(
+        tmp_path,
+        {
+            "001_a.up.sql": "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);",
+            "001_a.down.sql": "DROP TABLE a;",
+        },
+    )
+    found = by_rule(report)["migration/down-does-not-undo"]
+    assert found.location.path.endswith("001_a.down.sql")
+    assert "table public.b is left behind" in found.message
+
+
+def test_a_server_tells_sizes(tmp_path: Path, make_database) -> None:  # type: ignore[no-untyped-def]
+    database = make_database(
+        "CREATE TABLE big (id int PRIMARY KEY, a int);"
+        "INSERT INTO big SELECT i, i FROM generate_series(1, 20000) i;"
+        "CREATE TABLE small (id int PRIMARY KEY, a int); INSERT INTO small VALUES (1, 1);"
+        "ANALYZE big; ANALYZE small"
+    )
+    report = judged(
+        tmp_path,
+        {
+            "1.sql": "DO $$ BEGIN ALTER TABLE big ALTER a TYPE bigint; END $$;\n"
+            "DO $$ BEGIN ALTER TABLE small ALTER a TYPE bigint; END $$;\n"
+        },
+        dsn=database.dsn,
+    )
+    assert not report.problems
+    found = {f.location.line: f for f in report.findings if f.rule == "migration/traced-lock"}
+    assert found[1].severity == "error"
+    assert found[1].evidence.figures["rows"] == 20000
+    assert found[1].evidence.figures["estimated_lock_s"] > 0
+    assert found[2].severity == "info"
+    assert "the table has 1 rows only" in found[2].evidence.notes
