@@ -12,7 +12,7 @@ from pathlib import Path
 from sqladvisor.report.markdown import rule_page
 from sqladvisor.rule import load_rules
 
-KINDS = ("query", "index", "batch", "prepare", "plan", "migration")
+KINDS = ("query", "index", "batch", "prepare", "plan", "database", "migration")
 PAGE = Path(__file__).with_name("rules.md")
 
 

@@ -9,7 +9,7 @@ from sqladvisor.engine import META_RULES
 from sqladvisor.errors import InputError
 from sqladvisor.rule import Rule, load_rules
 
-KINDS = ("query", "index", "batch", "prepare", "plan", "migration")
+KINDS = ("query", "index", "batch", "prepare", "plan", "database", "migration")
 
 
 def list_rules(kind: str | None = None, packs: Sequence[str] = ()) -> str:

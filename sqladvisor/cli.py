@@ -11,7 +11,15 @@ import typer
 from sqladvisor import __version__
 from sqladvisor.__main__ import split
 from sqladvisor.auditor import Options
-from sqladvisor.command import Output, further, guarded, run_audit, run_explain, run_gate
+from sqladvisor.command import (
+    Output,
+    further,
+    guarded,
+    run_audit,
+    run_explain,
+    run_gate,
+    run_live,
+)
 from sqladvisor.engine import Selection
 from sqladvisor.errors import InputError
 
@@ -563,6 +571,79 @@ def gate(
 
 
 @app.command()
+def live(
+    dsn: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DSN",
+            help="The server: postgresql://user@host/db [env: SQLADVISOR_DSN, PGSERVICE, PGHOST…]",
+        ),
+    ] = None,
+    window: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.1,
+            help="How long to sample what sessions do.",
+            rich_help_panel="Server",
+        ),
+    ] = 5.0,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Cores of the server's machine, where it is another one: for the pool advice.",
+            rich_help_panel="Server",
+        ),
+    ] = None,
+    top: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Statements to list by each measure.", rich_help_panel="Output"
+        ),
+    ] = 10,
+    timeout: TimeoutOption = 5.0,
+    postgres_bin: BinOption = None,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    rules: RulesOption = None,
+    config: ConfigOption = None,
+    format: FormatOption = Format.text,
+    output: OutputOption = None,
+    also: AlsoOption = None,
+    fail_on: FailOnOption = None,
+    color: ColorOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Look at a live server: workload, health, indexes, pool, cache, settings, without harm.
+
+    Reads only, in time-limited sessions; what indexes would bring is tried on an embedded copy of
+    the planner's statistics. The three changes that matter most come first.
+    """
+    options = Options(
+        dsn=dsn,
+        postgres_bin=postgres_bin,
+        timeout_ms=int(timeout * 1000),
+        selection=Selection(split(select or ()), split(ignore or ())),
+        rule_packs=tuple(rules or ()),
+    )
+    shown = Output(
+        format.value,
+        output,
+        fail_on.value if fail_on else None,
+        color,
+        quiet,
+        verbose,
+        also=tuple(also or ()),
+    )
+    raise typer.Exit(
+        run_live(options, shown, window_s=window, cores=cores, top=top, config_path=config)
+    )
+
+
+@app.command()
 def demo(
     scale: Annotated[
         float,
@@ -646,7 +727,9 @@ def monitor(
 def rules(
     kind: Annotated[
         str | None,
-        typer.Argument(help="Only this kind: query, index, batch, prepare, plan, migration."),
+        typer.Argument(
+            help="Only this kind: query, index, batch, prepare, plan, database, migration."
+        ),
     ] = None,
     packs: Annotated[
         list[str] | None,

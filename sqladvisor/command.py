@@ -130,6 +130,26 @@ def run_explain(
     return guarded(lambda: finish(*job(), output, default_fail_on="error"))
 
 
+def run_live(
+    options: Options,
+    output: Output,
+    *,
+    window_s: float,
+    cores: int | None,
+    top: int,
+    config_path: str | None = None,
+) -> int:
+    """The live command: everything between parsed arguments and the exit code."""
+    from sqladvisor.live import Watch, live
+
+    def job() -> tuple[Report, Config]:
+        config = find_config(config_path)
+        watch = Watch(window_s, cores, top)
+        return live(configured(options, config), watch, progress=progress(output)), config
+
+    return guarded(lambda: finish(*job(), output, default_fail_on="never"))
+
+
 def configured(options: Options, config: Config) -> Options:
     """Options with the configuration file's settings behind the command line's."""
     own = options.selection
@@ -213,6 +233,12 @@ def _render_own(report: Report, output: Output) -> str:
         if output.format == "json":
             return plan.render_json(report)
         return plan.render(report, color=wants_color(output), verbose=output.verbose)
+    if report.command == "live":
+        from sqladvisor.report import live
+
+        if output.format == "json":
+            return live.render_json(report)
+        return live.render(report, color=wants_color(output), verbose=output.verbose)
     if output.format == "json":
         from sqladvisor.report.json import render as render_json
 

@@ -17,6 +17,7 @@ from sqladvisor.finding import Finding, InputProblem
 from sqladvisor.rule import ADVICE, CATALOG, PARAMETERS, PLAN, WORKLOAD, Rule
 
 if TYPE_CHECKING:
+    from sqladvisor.database import DatabaseContext
     from sqladvisor.schema import SchemaContext
 
 
@@ -92,7 +93,7 @@ def check_thresholds(thresholds: Mapping[str, Mapping[str, float]], rules: Itera
                 raise InputError(f"{rule_id}: {name} must be a number, not {value!r}")
 
 
-KINDS = ("query", "index", "batch", "prepare", "plan", "migration")
+KINDS = ("query", "index", "batch", "prepare", "plan", "database", "migration")
 DESIGN = "design"
 """The opt-in set of migration/ rules about types and names."""
 META_RULES = {
@@ -182,6 +183,15 @@ class Engine:
             self._run(rule, node, context, findings)
         return findings
 
+    def check_database(
+        self, subject: str, value: object, context: DatabaseContext
+    ) -> list[Finding]:
+        """The findings of the rules over what a server shows: ``activity`` or ``counted``."""
+        findings: list[Finding] = []
+        for rule in self._on.get(subject, ()):
+            self._run(rule, value, context, findings)
+        return _distinct(findings)
+
     def wants(self, subject: str) -> bool:
         """Whether any rule looks at a subject: what it takes to have one may cost time."""
         return subject in self._on
@@ -190,7 +200,7 @@ class Engine:
         self,
         rule: Rule,
         subject: object,
-        context: Context | SchemaContext,
+        context: Context | SchemaContext | DatabaseContext,
         into: list[Finding],
     ) -> None:
         context.rule = rule

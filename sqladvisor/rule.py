@@ -1,6 +1,7 @@
 """What a rule is, and how rule packs are loaded.
 
-A rule is one file in ``<pack>/<kind>/<name>.py``; its id is the path (``query/select-star``).
+A rule is one file in ``<pack>/<kind>/<name>.py``; its id is the path (``query/select-star``). One that
+is a query over the system catalogs is a ``.sql`` file (``sqladvisor.rule_sql``).
 The file holds the documentation (module docstring), the examples the tests run (``SCHEMA``,
 ``BAD``, ``GOOD``) and one function marked with ``@rule``.
 """
@@ -26,6 +27,16 @@ F = TypeVar("F", bound=Callable[..., Iterator[Finding]])
 WORKLOAD, PLAN, ADVICE = "workload", "plan", "advice"
 CATALOG, PARAMETERS = "catalog", "parameters"
 MIGRATION, MIGRATION_SET = "migration", "migration-set"
+HEALTH, ACTIVITY, COUNTED = "health", "activity", "counted"
+
+
+@dataclass(frozen=True, slots=True)
+class SqlVariant:
+    """A query, and the major versions it fits: ``lowest`` to ``highest`` (None: the newest)."""
+
+    lowest: int
+    highest: int | None
+    sql: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,12 @@ class Rule:
     thresholds: dict[str, float]
     opt_in: str = ""
     """The set (``design``) that a rule of taste belongs to: it runs only where that is selected."""
+    variants: tuple[SqlVariant, ...] = ()
+    """The queries of a rule that is SQL."""
+    role: str = "nothing"
+    """What a rule that is SQL takes to see everything: ``nothing``, ``pg_monitor``, ``superuser``."""
+    unseen: str = ""
+    """What it does not see with less."""
 
     @property
     def kind(self) -> str:
@@ -59,7 +76,7 @@ class Rule:
         ``settings`` (thresholds) for the rules whose examples run on a server; ``path`` names the
         kind of file that they are; ``rows`` of tables, by name, for migration rules.
         """
-        module = sys.modules[_module_name(self.path)]
+        module = sys.modules.get(_module_name(self.path))
         return {
             name: getattr(module, name.upper(), default)
             for name, default in (
@@ -87,7 +104,8 @@ def rule(
     statements of a file together), ``plan`` (a query's plan), ``advice`` (costed index advice),
     ``catalog`` (the schema itself, with a ``SchemaContext``), ``parameters`` (a statement's plans for
     several values of its parameters), ``migration`` and ``migration-set`` (all statements of one
-    migration, all migrations: see ``migrate.context``).
+    migration, all migrations: see ``migrate.context``), ``activity`` (sessions, sampled),
+    ``counted`` (the statements that a server has counted, weighed, with a ``DatabaseContext``).
     ``needs``: ``schema`` (a catalog), ``rows`` (statistics), ``plan`` (any EXPLAIN), ``analyze``
     (a plan that was run): without it the rule stays silent.
     ``thresholds``: names and defaults that users may override in their configuration.
@@ -100,6 +118,9 @@ def rule(
         return function
 
     return mark
+
+
+_ENDINGS = (".py", ".sql")
 
 
 def builtin_pack() -> str:
@@ -126,12 +147,12 @@ def load_rules(
         for kind in kinds:
             folder = os.path.join(pack, kind)
             try:
-                files = sorted(e.name for e in os.scandir(folder) if e.name.endswith(".py"))
+                files = sorted(e.name for e in os.scandir(folder) if e.name.endswith(_ENDINGS))
             except OSError:
                 continue
             for name in files:
                 if not name.startswith("_"):
-                    loaded = _load(os.path.join(folder, name), kind, name[:-3])
+                    loaded = _load(os.path.join(folder, name), kind, name.rpartition(".")[0])
                     rules[loaded.id] = loaded
     return [rules[key] for key in sorted(rules)]
 
@@ -141,6 +162,11 @@ def _module_name(path: str) -> str:
 
 
 def _load(path: str, kind: str, name: str) -> Rule:
+    rule_id = f"{kind}/{name.replace('_', '-')}"
+    if path.endswith(".sql"):
+        from sqladvisor.rule_sql import load_sql_rule
+
+        return load_sql_rule(path, rule_id)
     module_name = _module_name(path)
     module = sys.modules.get(module_name)
     if module is None:
@@ -160,7 +186,7 @@ def _load(path: str, kind: str, name: str) -> Rule:
         raise InputError(f"{path}: a rule file has exactly one function marked @rule")
     on, severity, needs, thresholds, opt_in = found[0].rule_marks
     return Rule(
-        id=f"{kind}/{name.replace('_', '-')}",
+        id=rule_id,
         severity=severity,
         on=on,
         needs=needs,

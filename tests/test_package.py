@@ -43,9 +43,13 @@ def run(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_wheel_has_the_rules_in_it(installed: Path) -> None:
-    here = {p.relative_to(ROOT / "rules") for p in (ROOT / "rules").rglob("*.py")}
+    here = {
+        p.relative_to(ROOT / "rules")
+        for p in (ROOT / "rules").rglob("*")
+        if p.suffix in (".py", ".sql")
+    }
     there = installed / "sqladvisor" / "_rules"
-    assert {p.relative_to(there) for p in there.rglob("*.py")} == here
+    assert {p.relative_to(there) for p in there.rglob("*") if p.suffix in (".py", ".sql")} == here
     done = run(installed, "rules")
     assert done.returncode == 0, done.stderr
     assert f"{len(here)} rules" in done.stdout
@@ -67,8 +71,8 @@ def test_readme_names_only_rules_and_commands_that_exist() -> None:
     from sqladvisor.rule import load_rules
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    known = {r.id for r in load_rules(("query", "index", "batch", "prepare", "plan"))}
-    named = set(re.findall(r"\b(?:query|index|batch|prepare|plan)/[a-z][a-z-]+\b", text))
+    known = {r.id for r in load_rules(("query", "index", "batch", "prepare", "plan", "database"))}
+    named = set(re.findall(r"\b(?:query|index|batch|prepare|plan|database)/[a-z][a-z-]+\b", text))
     assert named <= known, named - known
     targets = set(re.findall(r"`?make ([a-z]+)", text))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -57,6 +57,24 @@ def render(report: Report, *, color: bool = False, verbose: bool = False) -> str
     return "\n".join(lines) + "\n"
 
 
+def plain_finding(finding: Finding, place: str, paint: Painter, verbose: bool) -> list[str]:
+    """A finding without a line of a file to quote; ``place`` says where it is, "" for its message."""
+    head = f"{paint(finding.severity, finding.severity)}  {paint('dim', finding.rule)}"
+    lines = [
+        f"{paint('bold', printable(place))}  {head}" if place else head,
+        f"  {printable(finding.message)}",
+    ]
+    lines += [f"  {line}" for line in evidence_lines(finding.evidence, paint, verbose)]
+    for fix in finding.fixes:
+        lines += _fix(fix, finding.statement, paint)
+    return lines
+
+
+def problem_line(problem: InputProblem, paint: Painter) -> str:
+    """One line for what could not be used."""
+    return _problem(problem, paint)
+
+
 def _problem(problem: InputProblem, paint: Painter) -> str:
     place = printable(problem.path)
     if problem.line is not None:

@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
@@ -79,7 +79,14 @@ class Cluster:
 
     server when the thread that started it ends (PR_SET_PDEATHSIG)."""
 
-    def __init__(self, binaries: Binaries, progress: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        binaries: Binaries,
+        progress: Callable[[str], None] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """``settings`` go before our own: a server to look at, not one to plan on."""
+        self._settings = {**_SETTINGS, **(settings or {})}
         self._binaries = binaries
         self._say = progress or (lambda _: None)
         self._server: subprocess.Popen[bytes] | None = None
@@ -116,6 +123,11 @@ class Cluster:
     @property
     def data_directory(self) -> Path:
         return self.directory / "data"
+
+    @property
+    def bin_dir(self) -> str:
+        """Where the server's programs are, as its account can reach them."""
+        return self._bin_dir
 
     def dsn(self, dbname: str = "postgres", user: str = "postgres") -> str:
         """A libpq connection string for the cluster's socket."""
@@ -162,7 +174,7 @@ class Cluster:
         command = [
             os.path.join(self._bin_dir, "postgres"), "-D", str(self.data_directory),
             "-k", str(self.directory), "-c", f"hba_file={self.directory / 'pg_hba.conf'}",
-            *(word for item in _SETTINGS.items() for word in ("-c", "=".join(item))),
+            *(word for item in self._settings.items() for word in ("-c", "=".join(item))),
         ]  # fmt: skip
         log = self.directory / "server.log"
         try:

@@ -188,7 +188,9 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
                 """A cluster of our own, and the DDL of the user's database."""
                 binaries = find_binaries(options.postgres_bin)
                 cluster = stack.enter_context(Cluster(binaries, progress=say))
-                return cluster, dump_schema(binaries, dsn, os.environ, unreadable(connection))
+                return cluster, dump_schema(
+                    binaries, dsn, os.environ, unreadable(target.connection)
+                )
 
             def make_ground(say: Say) -> psycopg.Connection:
                 say("making a database to try rewrites in")
@@ -199,14 +201,14 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
                 for name in ("search_path", "TimeZone", "DateStyle", "IntervalStyle"):
                     session.execute(
                         "SELECT set_config(%s, %s, false)",
-                        [name, _setting(connection, name)],
+                        [name, _setting(target.connection, name)],
                     )
                 return session
 
             def make_whatif(say: Say) -> WhatIf:
                 say("building the shadow planner")
                 cluster, schema = own()
-                statistics = read_statistics(connection)
+                statistics = read_statistics(target.connection)
                 shadow = build_shadow(cluster, "shadow", schema, statistics)
                 target.notes.extend([*shadow.left_out, *statistics.missing])
                 if cluster.version_num // 10000 != info.server_version // 10000:

@@ -1,0 +1,311 @@
+"""A live server, as a DBA would look at it in the first hour: workload, health, indexes, pool, cache.
+
+The order of work: sample what sessions do (in a thread, meanwhile), run the database/ rules, read what
+pg_stat_statements has counted, run the rules over those texts and their plans, price indexes for
+them, and put first what matters most. Everything on the server is read, through guarded sessions.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from sqladvisor.advise.relate import relate
+from sqladvisor.advise.select import Question, advise
+from sqladvisor.advise.verify import verify_findings
+from sqladvisor.auditor import Options
+from sqladvisor.database import DatabaseContext
+from sqladvisor.engine import Engine, check_selection, check_thresholds
+from sqladvisor.errors import ServerError
+from sqladvisor.evidence import Planned, as_planned
+from sqladvisor.finding import SEVERITY_RANK, Finding, InputProblem
+from sqladvisor.live_changes import Change, rank
+from sqladvisor.report.model import Report
+from sqladvisor.rule import ACTIVITY, CATALOG, COUNTED, load_rules
+from sqladvisor.schema import Places, SchemaContext
+from sqladvisor.server.activity import Activity, Sampler
+from sqladvisor.server.connect import one_line, redact_dsn, resolve_dsn
+from sqladvisor.server.explain import ExplainError, explain, explainable
+from sqladvisor.server.health import Health, examine
+from sqladvisor.server.session import LiveSession
+from sqladvisor.server.target import open_live
+from sqladvisor.workload.pool import Pool, advised_pool
+from sqladvisor.workload.statements import Collected, read_statements
+from sqladvisor.workload.weights import Weighed, Workload, on_the_line, weigh
+
+if TYPE_CHECKING:
+    from sqladvisor.server.target import Target
+
+KINDS = ("query", "index", "batch", "prepare", "plan", "database")
+SUPERSEDED = frozenset(
+    ("index/unused", "index/duplicate", "index/redundant-prefix", "index/invalid",
+     "index/missing-foreign-key-index", "query/string-concatenated-sql")
+)  # fmt: skip
+"""Rules that the database/ rules do better where there is a server, or that files alone need."""
+HEALTH_TIMEOUT_MS = 5_000
+"""For each query over the catalogs: one that takes longer is given up, and that is said."""
+PLAN_TIMEOUT_MS = 5_000
+MAX_PLANNED = 200
+"""Statements that are planned, the dearest first; the rest is seldom a hundredth of the time."""
+MAX_ADVISED = 40
+"""Statements that indexes are priced for."""
+MIN_SHARE = 0.001
+"""Of the time: a statement that takes less is not planned, unless it is among the first 40."""
+PROVE_SHARE, MAX_PROVED = 0.02, 8
+"""Rewrites are tried for statements from this share of the time on, and for so many findings: each
+takes some tenths of a second."""
+ENOUGH_S = 22.0
+"""Seconds after which no more rewrites are tried: a report in half a minute is the promise."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How long sessions are sampled (seconds), and the server's cores where the user says so."""
+
+    window_s: float = 5.0
+    cores: int | None = None
+    top: int = 10
+    """Statements listed by each measure."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """All that was seen, on its way to a report."""
+
+    place: str
+    health: Health | None = None
+    workload: Workload = field(default_factory=lambda: Workload(Collected()))
+    activity: Activity | None = None
+    pool: Pool | None = None
+    cores: int | None = None
+    findings: list[Finding] = field(default_factory=list)
+    problems: list[InputProblem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    planned: int = 0
+    unplanned: int = 0
+    server: str = ""
+    indexes: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+
+def live(
+    options: Options, watch: Watch | None = None, *, progress: Progress | None = None
+) -> Report:
+    """Look at a server. Raises InputError for options that cannot be used, ServerError when the
+
+    server cannot be reached; what fails later is a problem or a note of the report."""
+    watch = watch or Watch()
+    say = progress or (lambda _: None)
+    dsn = resolve_dsn(None if options.dsn in (None, "env") else options.dsn)
+    rules = load_rules(KINDS, options.rule_packs)
+    check_selection(options.selection, rules)
+    check_thresholds(options.thresholds, rules)
+    wanted = [r for r in rules if options.selection.wants(r.id) and r.id not in SUPERSEDED]
+    engine = Engine(wanted)
+    seen = Seen(redact_dsn(dsn), cores=watch.cores or _local_cores(dsn))
+    with ExitStack() as stack:
+        say(f"connecting to {seen.place}")
+        session = stack.enter_context(LiveSession(dsn, statement_timeout_ms=HEALTH_TIMEOUT_MS))
+        sampler = Sampler(dsn, watch.window_s).start()
+        stack.callback(sampler.cancel)
+        seen.health = examine(session, wanted, options.thresholds, seen.place, say)
+        say("reading pg_stat_statements")
+        try:
+            collected = session.run(read_statements)
+            _workload(collected, dsn, options, engine, seen, sampler, say)
+        except (ServerError, psycopg.Error) as error:
+            seen.problems.append(InputProblem(seen.place, one_line(error, dsn)))
+        seen.notes += [*session.notes, *sampler.notes]
+    say("")
+    return _report(seen, engine, options, watch)
+
+
+def _workload(
+    collected: Collected,
+    dsn: str,
+    options: Options,
+    engine: Engine,
+    seen: Seen,
+    sampler: Sampler,
+    say: Progress,
+) -> None:
+    limited = replace(
+        options, dsn=dsn, timeout_ms=min(options.timeout_ms, PLAN_TIMEOUT_MS), analyze=False
+    )
+    with open_live(limited, say) as target:
+        seen.server = target.description
+        seen.workload = weigh(collected, target.catalog, options.thresholds)
+        _statements(target, dsn, engine, seen, limited, say)
+        say("sampling what sessions do")
+        seen.activity = sampler.result()
+        context = DatabaseContext(
+            seen.place, target.catalog, seen.activity, seen.cores, options.thresholds
+        )
+        if seen.activity is not None:
+            seen.pool = advised_pool(seen.activity, seen.cores)
+            seen.findings += engine.check_database(ACTIVITY, seen.activity, context)
+        seen.findings += [
+            on_the_line(f, seen.workload)
+            for f in engine.check_database(COUNTED, seen.workload, context)
+        ]
+        seen.notes += target.notes
+
+
+def _statements(
+    target: Target, dsn: str, engine: Engine, seen: Seen, options: Options, say: Progress
+) -> None:
+    weighed = seen.workload.statements
+    contexts = [w.context for w in weighed]
+    for context in contexts:
+        seen.findings += engine.check_statement(context)
+    planned = _plan_all(target, dsn, weighed, engine, seen, say)
+    dear = {w.context.statement.text for w in weighed if w.share >= PROVE_SHARE}
+    first = [f for f in seen.findings if f.statement in dear and f.fixes][:MAX_PROVED]
+    proved = _prove(target, first, planned, options, seen, say)
+    left = {id(f) for f in first}
+    seen.findings = proved + [f for f in seen.findings if id(f) not in left]
+    advised = _indexes(target, planned, engine, seen, say)
+    if engine.wants(CATALOG):
+        seen.findings += engine.check_schema(
+            SchemaContext(target.catalog, Places(seen.place), contexts, advised, options.thresholds)
+        )
+    seen.findings = [on_the_line(f, seen.workload) for f in relate(seen.findings)]
+
+
+def _plan_all(
+    target: Target,
+    dsn: str,
+    weighed: tuple[Weighed, ...],
+    engine: Engine,
+    seen: Seen,
+    say: Progress,
+) -> list[Planned]:
+    planned: list[Planned] = []
+    for one in weighed[:MAX_PLANNED]:
+        if one.rank > MAX_ADVISED and one.share < MIN_SHARE:
+            break
+        if not explainable(one.context.statement.kind):
+            continue
+        say(f"planning statement {one.rank} of {len(weighed)}")
+        item = as_planned(one.context)
+        if not _plan(target, dsn, item, seen):
+            seen.unplanned += 1
+            continue
+        planned.append(item)
+        seen.planned += 1
+        seen.findings += engine.check_plan(one.context)
+    return planned
+
+
+def _plan(target: Target, dsn: str, item: Planned, seen: Seen) -> bool:
+    """Whether the server planned a statement. It ran there: what it refuses now is not its fault."""
+    for attempt in (1, 2):
+        try:
+            item.context.plan = explain(
+                target.connection, item.sql, generic=item.generic, writes=item.writes
+            )
+            return True
+        except ExplainError:
+            return False
+        except ServerError as error:
+            if attempt == 2 or not target.connection.closed:
+                raise
+            session = LiveSession(dsn, statement_timeout_ms=PLAN_TIMEOUT_MS)
+            session.connection.execute("RESET search_path")
+            target.connection = session.connection
+            seen.notes.append(f"the connection was lost ({error}): connected again and went on")
+    return False
+
+
+def _prove(
+    target: Target,
+    findings: list[Finding],
+    planned: list[Planned],
+    options: Options,
+    seen: Seen,
+    say: Progress,
+) -> list[Finding]:
+    result: list[Finding] = []
+    for number, finding in enumerate(findings):
+        if time.monotonic() - seen.began > ENOUGH_S:
+            seen.notes.append(
+                f"{len(findings) - number} rewrites were not tried, for want of time: audit tries all"
+            )
+            return result + findings[number:]
+        result += verify_findings(target, [finding], planned, options, say)
+    return result
+
+
+def _indexes(
+    target: Target, planned: list[Planned], engine: Engine, seen: Seen, say: Progress
+) -> list[tuple[str, tuple[str, ...]]]:
+    questions = [
+        Question(p.context, p.sql, p.generic)
+        for p in planned[:MAX_ADVISED]
+        if p.context.statement.kind != "InsertStmt"
+    ]
+    if not questions:
+        return []
+    try:
+        whatif = target.whatif(say)
+    except ServerError as error:
+        seen.notes.append(f"no index advice: {error}")
+        return []
+    advice = advise(questions, whatif, say)
+    for entry in advice:
+        seen.findings += engine.check_advice(entry, entry.best.context)
+    seen.indexes = len(advice)
+    return [(a.index.table, a.index.keys) for a in advice]
+
+
+def _without_twins(health: list[Finding], others: list[Finding]) -> list[Finding]:
+    """Without the foreign keys that an index advised for statements serves as well."""
+    advised = {
+        (f.evidence.figures["table"], f.fixes[0].sql.partition(" (")[2].split(",")[0].rstrip(")"))
+        for f in others
+        if f.rule == "index/missing" and f.fixes
+    }
+    return [
+        f
+        for f in health
+        if f.rule != "database/unindexed-foreign-key"
+        or (
+            f.evidence.figures["table"].rpartition(".")[2].strip('"'),
+            f.evidence.figures["columns"].split(",")[0],
+        )
+        not in advised
+    ]
+
+
+def _local_cores(dsn: str) -> int | None:
+    """The cores of the server's machine where it is this one."""
+    host = psycopg.conninfo.conninfo_to_dict(dsn).get("host") or os.environ.get("PGHOST") or ""
+    local = not host or str(host).startswith("/") or host in ("localhost", "127.0.0.1", "::1")
+    return os.cpu_count() if local else None
+
+
+def _report(seen: Seen, engine: Engine, options: Options, watch: Watch) -> Report:
+    health = seen.health
+    assert health is not None
+    findings = _without_twins(health.findings, seen.findings) + seen.findings
+    findings = [f for f in findings if options.selection.wants(f.rule)]
+    changes: list[Change] = rank(findings, seen.workload)
+    order = {id(f): n for n, change in enumerate(changes) for f in change.findings}
+    findings.sort(key=lambda f: (order.get(id(f), len(order)), -SEVERITY_RANK[f.severity], f.rule))
+    return Report(
+        command="live",
+        findings=tuple(findings),
+        problems=tuple(seen.problems + health.problems + engine.problems),
+        statements=len(seen.workload.statements),
+        server=seen.server or seen.place,
+        notes=tuple(dict.fromkeys([*health.unseen, *health.notes, *seen.notes])),
+        details={"seen": seen, "changes": changes, "top": watch.top},
+    )

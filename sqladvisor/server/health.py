@@ -1,0 +1,138 @@
+"""Runs the database/ rules on a server: their queries, with an ordinary role's rights.
+
+A rule that may not look, waits for a lock or takes too long is said to have seen nothing; it never
+ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from sqladvisor.database import DatabaseContext
+from sqladvisor.finding import Finding, InputProblem
+from sqladvisor.rule import Rule
+from sqladvisor.rule_sql import COLUMNS, NOTE, query
+from sqladvisor.server.connect import one_line
+from sqladvisor.server.session import LiveSession
+
+_ROLE = """
+SELECT r.rolname::text, r.rolsuper, r.rolsuper OR pg_has_role(r.oid, 'pg_read_all_stats', 'USAGE')
+FROM pg_roles r WHERE r.rolname = current_user"""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Who we are on the server, and whether we see the sessions and statements of others."""
+
+    name: str
+    superuser: bool
+    monitor: bool
+
+    def has(self, needed: str) -> bool:
+        if needed == "superuser":
+            return self.superuser
+        return needed == "nothing" or self.monitor
+
+
+@dataclass(slots=True)
+class Health:
+    """What the rules found; ``unseen`` says what they could not see, and for want of what."""
+
+    role: Role
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    problems: list[InputProblem] = field(default_factory=list)
+    checked: int = 0
+    """Rules that ran to their end."""
+
+
+def read_role(connection: psycopg.Connection) -> Role:
+    row = connection.execute(_ROLE).fetchone()
+    assert row is not None
+    return Role(*row)
+
+
+def examine(
+    session: LiveSession,
+    rules: Sequence[Rule],
+    thresholds: Mapping[str, Mapping[str, float]],
+    place: str,
+    say: Callable[[str], None],
+) -> Health:
+    """Run all rules that are queries. Raises ServerError when the server cannot be had any more."""
+    health = Health(session.run(read_role))
+    hidden: dict[str, list[str]] = {}
+    for rule in rules:
+        if not rule.variants:
+            continue
+        say(f"looking at the server: {rule.id}")
+        version = session.connection.info.server_version
+        sql = query(rule, version, thresholds.get(rule.id, {}))
+        if sql is None:
+            continue
+        try:
+            rows = session.run(lambda connection, sql=sql: _rows(connection, sql))  # type: ignore[misc]
+            found = list(_judged(rows, rule, place, health))
+        except psycopg.Error as error:
+            if reason := _why_not(error):
+                health.unseen.append(f"{rule.id} saw nothing: {reason}")
+            else:
+                health.problems.append(
+                    InputProblem(place, f"rule {rule.id} failed: {one_line(error)}")
+                )
+            continue
+        except (KeyError, TypeError, AttributeError) as error:
+            health.problems.append(
+                InputProblem(
+                    place,
+                    f"rule {rule.id} failed: {error!r} (its query must return {', '.join(COLUMNS)})",
+                )
+            )
+            continue
+        health.checked += 1
+        health.findings += found
+        if rule.unseen and not health.role.has(rule.role):
+            hidden.setdefault(rule.unseen, []).append(rule.id)
+    for what, ids in hidden.items():
+        health.unseen.append(
+            f"{what}: not seen by {', '.join(ids)} (GRANT pg_monitor TO {health.role.name} shows them)"
+        )
+    return health
+
+
+def _rows(connection: psycopg.Connection, sql: str) -> list[dict[str, Any]]:
+    # One statement per message: a binary result makes psycopg use the extended protocol. Types that
+    # PostgreSQL's regclass and numeric have in text are cast in the queries.
+    with psycopg.RawCursor(connection, row_factory=dict_row) as cursor:
+        cursor.execute(f"/* sqladvisor */ {sql}".encode(), prepare=False, binary=True)
+        return cursor.fetchall()
+
+
+def _judged(
+    rows: Sequence[Mapping[str, Any]], rule: Rule, place: str, health: Health
+) -> Iterator[Finding]:
+    context = DatabaseContext(place)
+    context.rule = rule
+    for row in rows:
+        if row["severity"] == NOTE:
+            health.notes.append(f"{rule.id}: {row['message']}")
+        yield from rule.check(row, context)
+
+
+def _why_not(error: psycopg.Error) -> str:
+    """Why a rule could not look, in words; "" where it is the rule's own fault."""
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return "another session has locked what it looks at"
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return "it took too long"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return one_line(error)
+    # What was there when the query was planned is gone: a table dropped in between.
+    gone = isinstance(error, psycopg.errors.UndefinedTable) and "with OID" in str(error)
+    return one_line(error) if gone else ""

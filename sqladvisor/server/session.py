@@ -1,0 +1,77 @@
+"""A guarded session that comes back: when it is lost, one more is opened, and that is said."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+import psycopg
+
+from sqladvisor.errors import ServerError
+from sqladvisor.server.connect import connect_target, one_line, redact_dsn
+
+T = TypeVar("T")
+MAX_RECONNECTS = 3
+"""A server that ends our sessions more often than this does not want us."""
+
+
+class LiveSession:
+    """A read-only, time-limited session on the user's server, as a context manager.
+
+    Names that we write without a schema are PostgreSQL's own: search_path is ``pg_catalog``, so that
+    nothing in the database can stand in for them.
+    """
+
+    def __init__(
+        self, dsn: str, *, statement_timeout_ms: int, lock_timeout_ms: int = 1_000
+    ) -> None:
+        self._dsn = dsn
+        self._statement_timeout_ms = statement_timeout_ms
+        self._lock_timeout_ms = lock_timeout_ms
+        self._reconnects = 0
+        self.notes: list[str] = []
+        self.connection = self._open()
+
+    def __enter__(self) -> LiveSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.connection.close()
+
+    def _open(self) -> psycopg.Connection:
+        connection = connect_target(
+            self._dsn,
+            statement_timeout_ms=self._statement_timeout_ms,
+            lock_timeout_ms=self._lock_timeout_ms,
+        )
+        connection.execute("SET search_path = pg_catalog")
+        return connection
+
+    def run(self, job: Callable[[psycopg.Connection], T]) -> T:
+        """What ``job`` returns; it is done again on a new session when this one is lost.
+
+        Raises ServerError when there is no new one to be had.
+        """
+        while True:
+            try:
+                return job(self.connection)
+            except (psycopg.Error, ServerError) as error:
+                if not self.connection.closed:
+                    raise
+                cause = one_line(error, self._dsn)
+            self._reconnects += 1
+            if self._reconnects > MAX_RECONNECTS:
+                raise ServerError(
+                    f"{redact_dsn(self._dsn)}: the connection was lost again: {cause}"
+                )
+            with contextlib.suppress(psycopg.Error):
+                self.connection.close()
+            self.connection = self._open()
+            self.notes.append(f"the connection was lost ({cause}): connected again and went on")
