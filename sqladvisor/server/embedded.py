@@ -143,9 +143,16 @@ class Cluster:
             return psycopg.connect(self.dsn(dbname, user), autocommit=autocommit, **kw)
 
     def create_database(
-        self, name: str, template: str | None = None, owner: str | None = None
+        self,
+        name: str,
+        template: str | None = None,
+        owner: str | None = None,
+        sorts_by_bytes: bool = False,
     ) -> None:
-        """CREATE DATABASE, by copying files (faster than WAL logging on a throw-away cluster)."""
+        """CREATE DATABASE, by copying files (faster than WAL logging on a throw-away cluster).
+
+        ``sorts_by_bytes``: with the collation C, where a plain b-tree serves LIKE 'x%'.
+        """
         with self.connect() as admin:
             parts: list[sql.Composable] = [
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
@@ -156,6 +163,8 @@ class Cluster:
                 parts.append(sql.SQL("STRATEGY file_copy"))
             if owner:
                 parts.append(sql.SQL("OWNER {}").format(sql.Identifier(owner)))
+            if sorts_by_bytes:
+                parts.append(sql.SQL("LC_COLLATE 'C'"))
             admin.execute(sql.SQL(" ").join(parts))
 
     def drop_database(self, name: str) -> None:

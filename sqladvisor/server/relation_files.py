@@ -7,8 +7,11 @@ extended with holes. Page layouts: src/include/storage/bufpage.h and src/include
 
 from __future__ import annotations
 
+import math
 import os
 import struct
+
+from sqladvisor.catalog.statistics import GinPages
 
 PAGE = 8192
 SEGMENT = 131_072
@@ -65,6 +68,38 @@ def write_btree(path: str, height: int) -> None:
         file.write(struct.pack("<IIII", height + 1, height, height + 1, height))
         file.seek(PAGE)
         file.write(bytes(leaf) + b"".join(levels))
+
+
+def write_gin(path: str, pages: GinPages) -> None:
+    """Set what a GIN index's metapage says of its pages (GinMetaPageData)."""
+    with open(path, "r+b") as file:
+        file.seek(36)
+        file.write(struct.pack("=I", pages.pending))
+        file.seek(48)
+        file.write(struct.pack("=3Iiq", pages.total, pages.entry, pages.data, 0, pages.entries))
+
+
+def assumed_gin(pages: int) -> tuple[int, int, int]:
+    """Entry pages, data pages and entries of a GIN index of which nothing is known but its size.
+
+    As gincostestimate() assumes them: 90 % entry pages of 100 entries.
+    """
+    entry = max(int(pages * 0.9), 1)
+    return entry, max(pages - entry - 1, 0), entry * 100
+
+
+def write_brin(path: str, heap_pages: int) -> None:
+    """Set the length of a BRIN index's range map for a heap of so many pages."""
+    with open(path, "r+b") as file:
+        file.seek(32)
+        per_range = struct.unpack("=I", file.read(4))[0] or 128
+        file.seek(36)
+        file.write(struct.pack("=I", brin_map_pages(heap_pages, per_range)))
+
+
+def brin_map_pages(heap_pages: int, per_range: int) -> int:
+    """Pages of the range map: 1360 item pointers each (REVMAP_PAGE_MAXITEMS), the last one's number."""
+    return max(1, math.ceil(math.ceil(heap_pages / per_range) / 1360))
 
 
 def _page(level: int, flags: int, child: int | None = None) -> bytes:

@@ -26,7 +26,7 @@ from sqladvisor.errors import InputError
 from sqladvisor.finding import InputProblem
 from sqladvisor.server.connect import one_line
 from sqladvisor.sql.inputs import expand, load
-from sqladvisor.sql.source import CopyData, Source, read_source, script, statements
+from sqladvisor.sql.source import CopyData, Source, Unread, read_source, script, statements
 from sqladvisor.sql.statement import Node, Statement
 from sqladvisor.sql.tree import names, unwrap
 
@@ -50,6 +50,8 @@ _SKIPPED = frozenset(
 _LEFT_OUT_SETTINGS = frozenset(("role", "session_authorization", "default_tablespace"))
 """Settings of a dump that name roles and disks of the machine it comes from."""
 _NO_ROLE = re.compile(r'role "(.+)" does not exist')
+_NO_COLLATION = re.compile(r'collation "(.+)" for encoding ".+" does not exist')
+DUMPED_TIMEOUT_MS = 60_000
 _CONTEXT_LINE = re.compile(r", line (\d+)")
 _OWN_PATH = '"$user", public'
 
@@ -67,24 +69,36 @@ class Loaded:
     skipped: int = 0
     sources: list[Source] = field(default_factory=list)
     """The schema files as read."""
-    failed: list[tuple[Statement, str]] = field(default_factory=list)
+    failed: list[tuple[Statement | Unread, str]] = field(default_factory=list)
     """DDL that could not be run, and why: what it makes is missing here."""
+    substituted: list[str] = field(default_factory=list)
+    """What was made as something like it, as this server cannot have it."""
 
 
 class Sandbox:
     """A database of the embedded cluster, owned by a plain role. Dropped with the cluster."""
 
     def __init__(
-        self, cluster: Cluster, name: str = "sandbox", *, template: Sandbox | None = None
+        self,
+        cluster: Cluster,
+        name: str = "sandbox",
+        *,
+        template: Sandbox | None = None,
+        sorts_by_bytes: bool = False,
     ) -> None:
-        """Make the database, empty or as a copy of ``template``, to which no session may be open."""
+        """Make the database, empty or as a copy of ``template``, to which no session may be open.
+
+        ``sorts_by_bytes``: with the collation C.
+        """
         self.cluster = cluster
         self.name = name
         with cluster.connect("postgres") as admin:
             exists = admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
             if not exists:
                 admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
-        cluster.create_database(name, template.name if template else None, owner=ROLE)
+        cluster.create_database(
+            name, template.name if template else None, owner=ROLE, sorts_by_bytes=sorts_by_bytes
+        )
         if template:
             self._copy_settings(template)
 
@@ -136,8 +150,14 @@ class Sandbox:
         loaded: Loaded,
         *,
         rows: bool = True,
+        dumped: bool = False,
     ) -> None:
-        """Run DDL, statement by statement; without ``rows`` not the INSERT and COPY among it."""
+        """Run DDL, statement by statement; without ``rows`` not the INSERT and COPY among it.
+
+        ``dumped``: it is pg_dump's, of a database that is to be planned for. Then what is too new
+        for the parser is run as well, and a collation that this server lacks is made, as one that
+        sorts by bytes; each statement is stopped after a while.
+        """
         with self.connect() as owner, self.cluster.connect(self.name) as admin:
             for source in sources:
                 say(f"loading schema {source.path}")
@@ -145,10 +165,14 @@ class Sandbox:
                 owner.execute("SET client_min_messages = error")
                 owner.execute("SET check_function_bodies = off")
                 loaded.problems += statements(source)[1]
-                for item in script(source):
+                if dumped:
+                    owner.execute(f"SET statement_timeout = {DUMPED_TIMEOUT_MS}")
+                for item in script(source, unread=dumped):
                     kind = item.kind if isinstance(item, Statement) else "CopyStmt"
-                    if rows or kind not in ("InsertStmt", "CopyStmt"):
-                        self._run(item, source, owner, admin, loaded)
+                    if isinstance(item, Unread):
+                        self._run_unread(item, owner, loaded)
+                    elif rows or kind not in ("InsertStmt", "CopyStmt"):
+                        self._run(item, source, owner, admin, loaded, substitute=dumped)
                 self._keep_search_path(owner)
 
     def _keep_search_path(self, owner: psycopg.Connection) -> None:
@@ -291,6 +315,8 @@ class Sandbox:
         owner: psycopg.Connection,
         admin: psycopg.Connection,
         loaded: Loaded,
+        *,
+        substitute: bool = False,
     ) -> None:
         if isinstance(item, CopyData):
             target = f"{item.table}{item.columns}"
@@ -311,7 +337,7 @@ class Sandbox:
         if item.kind == "CopyStmt":
             return  # its data follows as a CopyData item; COPY from files and programs is not run
         try:
-            result = _execute(connection, item, admin)
+            result = _execute(connection, item, admin, loaded.substituted if substitute else None)
             if item.kind == "InsertStmt":
                 loaded.rows += max(result.rowcount, 0)
         except psycopg.Error as error:
@@ -325,6 +351,16 @@ class Sandbox:
             loaded.problems.append(
                 InputProblem(item.path, f"schema: {one_line(error)}", at.line, at.column)
             )
+
+    @staticmethod
+    def _run_unread(item: Unread, owner: psycopg.Connection, loaded: Loaded) -> None:
+        """Run a statement that our parser cannot read, as the plain role: a newer PostgreSQL's."""
+        try:
+            owner.execute(item.text.encode(), binary=True)
+        except psycopg.Error as error:
+            if owner.closed:
+                raise
+            loaded.failed.append((item, one_line(error)))
 
     @staticmethod
     def _copy(
@@ -370,15 +406,34 @@ class Sandbox:
 
 
 def _execute(
-    connection: psycopg.Connection, item: Statement, admin: psycopg.Connection
+    connection: psycopg.Connection,
+    item: Statement,
+    admin: psycopg.Connection,
+    substituted: list[str] | None = None,
 ) -> psycopg.Cursor:
-    """Run a statement; a role that only a policy or a default privilege names is made for it."""
+    """Run a statement; a role that only a policy or a default privilege names is made for it.
+
+    With ``substituted`` so is a collation of ICU, which the wheel's PostgreSQL is built without.
+    """
     for _ in range(MAX_ROLES):
         try:
             return connection.execute(item.sql.encode())
         except psycopg.errors.UndefinedObject as error:
-            if not make_role(error, admin):
+            said = error.diag.message_primary or ""
+            if make_role(error, admin):
+                continue
+            if substituted is not None and (missing := _NO_COLLATION.fullmatch(said)):
+                schema, _, name = missing[1].rpartition(".")
+                collation = sql.Identifier(schema or "pg_catalog", name)
+                _make_collation(admin, collation, name, substituted)
+            else:
                 raise
+        except psycopg.errors.FeatureNotSupported:
+            name = ".".join(names(item.tree.get("defnames")))
+            if substituted is None or item.tree.get("kind") != "OBJECT_COLLATION":
+                raise
+            collation = sql.Identifier(*names(item.tree.get("defnames")))
+            return _make_collation(connection, collation, name, substituted)
     return connection.execute(item.sql.encode())
 
 
@@ -390,6 +445,18 @@ def make_role(error: psycopg.Error, admin: psycopg.Connection) -> bool:
     with suppress(psycopg.errors.DuplicateObject):
         admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(missing[1])))
     return True
+
+
+def _make_collation(
+    connection: psycopg.Connection, collation: sql.Identifier, name: str, substituted: list[str]
+) -> psycopg.Cursor:
+    cursor = connection.execute(
+        sql.SQL('CREATE COLLATION {} FROM pg_catalog."C"').format(collation)
+    )
+    substituted.append(
+        f"collation {name} is ICU's, which this PostgreSQL lacks: planned as if it sorted by bytes"
+    )
+    return cursor
 
 
 def _table(connection: psycopg.Connection, name: str) -> sql.Identifier:

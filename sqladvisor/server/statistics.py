@@ -1,21 +1,35 @@
-"""The planner statistics of a database, read with catalog queries only.
+"""The planner statistics of a database, read with catalog queries and EXPLAIN only.
 
-Everything the planner looks at to choose a plan and that is not DDL: sizes, pg_stats, the ends of
-indexed columns, planner settings. No row data beyond what pg_stats shows, ACCESS SHARE at most.
+Everything the planner looks at to choose a plan and that is not DDL: sizes, pg_stats, extended
+statistics, heights and metapages of indexes, the ends of indexed columns, planner settings. No row
+data beyond what these show, ACCESS SHARE at most.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from sqladvisor.catalog.statistics import (
+    FIELDS,
+    ColumnStatistics,
+    GinPages,
+    RelationStatistics,
+    Statistics,
+)
 from sqladvisor.errors import ServerError
 from sqladvisor.server.connect import one_line
+from sqladvisor.server.extended_statistics import read_extended
+from sqladvisor.server.index_heights import read_heights
 
 PAGE = 8192
+ENDS_TIMEOUT = "2s"
+"""For one column's ends: an index whose end is full of dead rows is not waited for."""
 LOCKED = """SELECT l.relation FROM pg_locks l
     WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid()
       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"""
@@ -25,26 +39,30 @@ SELECT n.nspname, c.relname, c.relkind::text, coalesce(am.amname, ''), c.relpage
        c.reltuples::float8, c.relallvisible,
        CASE WHEN c.relkind IN ('r', 'i', 'm') AND c.oid NOT IN ({LOCKED}) THEN pg_relation_size(c.oid) / 8192 END,
        coalesce((SELECT sum(coalesce(nullif(a.attlen, -1), 32)) FROM pg_attribute a
-                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), 0)
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), 0)::int,
+       coalesce(t.relname, '')
 FROM pg_class c
+LEFT JOIN pg_index i ON i.indexrelid = c.oid
+LEFT JOIN pg_class t ON t.oid = i.indrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_am am ON am.oid = c.relam
-WHERE c.relkind IN ('r', 'i', 'm', 'p', 'I') AND c.relpersistence <> 't'
+WHERE c.relkind IN ('r', 'i', 'm', 'p', 'I', 'f') AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ORDER BY 1, 2"""
-_FIELDS = (
-    "null_frac", "avg_width", "n_distinct", "most_common_vals", "most_common_freqs",
-    "histogram_bounds", "correlation", "most_common_elems", "most_common_elem_freqs",
-    "elem_count_histogram", "range_length_histogram", "range_empty_frac", "range_bounds_histogram",
-)  # fmt: skip
 _COLUMNS = """
-SELECT s.schemaname, s.tablename, s.attname, c.relkind::text, a.attnum, s.inherited, {fields}
+SELECT s.schemaname, s.tablename, s.attname, c.relkind::text, a.attnum, s.inherited,
+       a.atttypid::int8, {fields}
 FROM pg_stats s
 JOIN pg_namespace n ON n.nspname = s.schemaname
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = s.attname
 WHERE s.schemaname !~ '^pg_' AND s.schemaname <> 'information_schema'
 ORDER BY 1, 2, 5, 6"""
+_TYPES = """
+SELECT t.oid::int8, t.typname, t.typtype::text, t.typbasetype::int8,
+       CASE WHEN t.typcategory = 'A' THEN t.typelem::int8 ELSE 0 END,
+       coalesce(r.rngsubtype::int8, 0)
+FROM pg_type t LEFT JOIN pg_range r ON r.rngtypid = t.oid"""
 # Leading columns of valid whole-table b-trees: their ends cost one index descent each.
 _LEADING = f"""
 SELECT DISTINCT n.nspname, t.relname, a.attname
@@ -58,89 +76,178 @@ WHERE i.indisvalid AND i.indpred IS NULL AND a.attnum > 0
   AND t.oid NOT IN ({LOCKED}) AND x.oid NOT IN ({LOCKED})
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ORDER BY 1, 2, 3"""
-_SETTINGS = """
-SELECT name, setting || coalesce(CASE unit WHEN '8kB' THEN 'x8kB' ELSE unit END, '')
-FROM pg_settings
-WHERE (category LIKE 'Query Tuning%' OR name IN ('work_mem', 'hash_mem_multiplier',
+_METAPAGES = f"""
+SELECT n.nspname, c.relname, am.amname,
+       pg_read_binary_file(pg_relation_filepath(c.oid), 0, 128, true)
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_am am ON am.oid = c.relam AND am.amname IN ('btree', 'gin')
+WHERE c.relkind = 'i' AND c.oid NOT IN ({LOCKED})
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"""
+_MAY_READ_FILES = (
+    "SELECT has_function_privilege('pg_read_binary_file(text, int8, int8, bool)', 'EXECUTE') "
+    "AND pg_has_role('pg_read_server_files', 'USAGE')"
+)
+PLANNER_SETTINGS = """(category LIKE 'Query Tuning%' OR name IN ('work_mem', 'hash_mem_multiplier',
        'effective_io_concurrency', 'max_parallel_workers', 'max_parallel_workers_per_gather', 'jit'))
-  AND setting IS DISTINCT FROM boot_val AND vartype <> 'string'"""
+  AND vartype <> 'string'"""
+"""Of pg_settings: those that a plan depends on."""
+_SETTINGS = f"""
+SELECT name, setting || coalesce(CASE unit WHEN '8kB' THEN 'x8kB' ELSE unit END, '')
+FROM pg_settings WHERE {PLANNER_SETTINGS} AND setting IS DISTINCT FROM boot_val ORDER BY 1"""
+_LOCALE = """
+SELECT d.datcollate::text, coalesce(to_jsonb(d) ->> 'datlocprovider', 'c')
+FROM pg_database d WHERE d.datname = current_database()"""
+_BTREE_MAGIC, _GIN_VERSIONS = 0x053162, range(3)
+
+Name = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class RelationStatistics:
-    """Sizes of a table or index: ``relpages``, ``reltuples``, ``relallvisible`` as in pg_class,
-
-    ``pages`` as the file has them (8192 bytes each); ``width`` a rough row width in bytes."""
-
-    schema: str
+class _Type:
     name: str
     kind: str
-    method: str
-    relpages: int
-    reltuples: float
-    relallvisible: int
-    pages: int | None
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnStatistics:
-    """One row of pg_stats, values as text."""
-
-    schema: str
-    table: str
-    column: str
-    kind: str
-    number: int
-    inherited: bool
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """All of it. ``ends`` maps (schema, table, column) to the smallest and largest value, as text."""
-
-    version: int
-    relations: tuple[RelationStatistics, ...]
-    columns: tuple[ColumnStatistics, ...]
-    ends: dict[tuple[str, str, str], tuple[str | None, str | None]] = field(default_factory=dict)
-    settings: dict[str, str] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    search_path: tuple[str, ...] = ()
-    """The schemas in which the session that read this finds unqualified names."""
+    base: int
+    element: int
+    subtype: int
 
 
 def read_statistics(connection: psycopg.Connection) -> Statistics:
     """Read the statistics of the connected database. Raises ServerError."""
     try:
-        version = connection.info.server_version
-        relations = tuple(
-            RelationStatistics(*row) for row in connection.execute(_RELATIONS).fetchall()
-        )
-        have = {
-            r[0]
-            for r in connection.execute(
-                "SELECT attname FROM pg_attribute WHERE attrelid = 'pg_catalog.pg_stats'::regclass"
-            ).fetchall()
-        }
-        fields = [f for f in _FIELDS if f in have]
-        query = _COLUMNS.format(fields=", ".join(f"s.{f}::text" for f in fields))
-        columns = tuple(
-            ColumnStatistics(*row[:6], dict(zip(fields, row[6:], strict=True)))  # type: ignore[call-arg]
-            for row in connection.execute(query.encode()).fetchall()
-        )
-        ends, missing = _ends(connection)
-        settings = {n: _with_unit(v) for n, v in connection.execute(_SETTINGS).fetchall()}
-        path = connection.execute("SELECT current_schemas(false)::text[]").fetchone()
+        return _read(connection)
     except psycopg.Error as error:
         raise ServerError(f"statistics cannot be read: {one_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ServerError(
+            "statistics cannot be read: the database holds text that is not in its encoding"
+        ) from error
+
+
+def _read(connection: psycopg.Connection) -> Statistics:
+    version = connection.info.server_version
+    relations = [RelationStatistics(*row) for row in connection.execute(_RELATIONS).fetchall()]
+    types = {row[0]: _Type(*row[1:]) for row in connection.execute(_TYPES).fetchall()}
+    have = {
+        r[0]
+        for r in connection.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'pg_catalog.pg_stats'::regclass"
+        ).fetchall()
+    }
+    fields = [f for f in FIELDS if f in have]
+    query = _COLUMNS.format(fields=", ".join(f"s.{f}::text" for f in fields))
+    columns = tuple(
+        ColumnStatistics(
+            schema,
+            table,
+            column,
+            kind,
+            number,
+            inherited,
+            _present(zip(fields, values, strict=True)),
+            base_of(oid, types),
+        )
+        for schema, table, column, kind, number, inherited, oid, *values in connection.execute(
+            query.encode()
+        ).fetchall()
+    )
+    extended, missing = read_extended(connection, lambda oid: base_of(oid, types))
+    ends, unread = _ends(connection)
+    settings = {n: _with_unit(v) for n, v in connection.execute(_SETTINGS).fetchall()}
+    path = connection.execute("SELECT current_schemas(false)::text[]").fetchone()
+    locale = connection.execute(_LOCALE).fetchone()
+    missing = [*_blind(relations, columns), *missing, *unread]
+    return Statistics(
+        version,
+        tuple(_with_metapages(connection, relations)),
+        columns,
+        ends,
+        settings,
+        tuple(missing),
+        tuple(path[0]) if path else (),
+        extended,
+        locale is not None
+        and (locale[1] == "b" or (locale[1] == "c" and locale[0] in ("C", "POSIX"))),
+    )
+
+
+def _present(items: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
+    return {key: value for key, value in items if value is not None}
+
+
+def base_of(oid: int, types: Mapping[int, _Type]) -> str:
+    """``ColumnStatistics.base`` of a type: through domains, arrays and ranges."""
+    found = types.get(oid)
+    for _ in range(20):
+        if found is None or found.kind != "d":
+            break
+        found = types.get(found.base)
+    if found is None:
+        return ""
+    if found.element:
+        inner = base_of(found.element, types)
+        return f"_{inner}" if inner else ""
+    if found.kind == "e":
+        return "enum"
+    if found.kind in "rm":
+        return f"range:{base_of(found.subtype, types)}" if found.subtype else "range:"
+    return found.name if found.kind == "b" else ""
+
+
+def _blind(
+    relations: Iterable[RelationStatistics], columns: Iterable[ColumnStatistics]
+) -> list[str]:
     analyzed = {(c.schema, c.table) for c in columns}
-    blind = [r.name for r in relations if r.kind == "r" and r.reltuples > 0
-             and (r.schema, r.name) not in analyzed]  # fmt: skip
-    if blind:
-        missing.append(f"no column statistics visible for {', '.join(blind[:5])}")
-    search_path = tuple(path[0]) if path else ()
-    return Statistics(version, relations, columns, ends, settings, tuple(missing), search_path)
+    blind = [
+        r.name
+        for r in relations
+        if r.kind in "rm" and r.reltuples > 0 and (r.schema, r.name) not in analyzed
+    ]
+    more = f" and {len(blind) - 5} more" if len(blind) > 5 else ""
+    return [f"no column statistics visible for {', '.join(blind[:5])}{more}"] if blind else []
+
+
+def _with_metapages(
+    connection: psycopg.Connection, relations: Iterable[RelationStatistics]
+) -> Iterable[RelationStatistics]:
+    """Add what metapages say: read from the files where the role may, else heights by EXPLAIN."""
+    heights: dict[Name, int] = {}
+    gins: dict[Name, GinPages] = {}
+    allowed = connection.execute(_MAY_READ_FILES).fetchone()
+    if allowed and allowed[0]:
+        for schema, name, method, data in connection.execute(_METAPAGES).fetchall():
+            if method == "btree" and (height := _btree_height(data)) is not None:
+                heights[schema, name] = height
+            elif method == "gin" and (pages := _gin_pages(data)) is not None:
+                gins[schema, name] = pages
+    sized = {(r.schema, r.name) for r in relations if r.method == "btree" and (r.pages or 0) > 2}
+    heights |= read_heights(connection, sized - heights.keys(), LOCKED)
+    return [
+        replace(r, height=heights.get((r.schema, r.name)), gin=gins.get((r.schema, r.name)))
+        if r.kind == "i"
+        else r
+        for r in relations
+    ]
+
+
+def _btree_height(data: bytes | None) -> int | None:
+    """btm_fastlevel of a b-tree's metapage (BTMetaPageData), which _bt_getrootheight() returns."""
+    if not data or len(data) < 48:
+        return None
+    magic, _, _, _, _, level = struct.unpack_from("=6I", data, 24)
+    return int(level) if magic == _BTREE_MAGIC and level < 20 else None
+
+
+def _gin_pages(data: bytes | None) -> GinPages | None:
+    """GinMetaPageData, as of the last VACUUM or the index's creation, if it has reached the disk."""
+    if not data or len(data) < 76:
+        return None
+    pending = struct.unpack_from("=I", data, 36)[0]
+    total, entry, inner = struct.unpack_from("=3I", data, 48)
+    entries, version = struct.unpack_from("=qi", data, 64)
+    if version not in _GIN_VERSIONS or not entry or entry + inner > total:
+        return None
+    return GinPages(pending, total, entry, inner, entries)
 
 
 def _ends(
@@ -148,19 +255,29 @@ def _ends(
 ) -> tuple[dict[tuple[str, str, str], tuple[str | None, str | None]], list[str]]:
     found: dict[tuple[str, str, str], tuple[str | None, str | None]] = {}
     refused = 0
-    for schema, table, column in connection.execute(_LEADING).fetchall():
-        query = sql.SQL("SELECT min({0})::text, max({0})::text FROM {1}").format(
-            sql.Identifier(column), sql.Identifier(schema, table)
-        )
-        try:
-            row = connection.execute(query).fetchone()
-        except psycopg.Error:
-            if connection.closed:
-                raise
-            refused += 1  # no privilege, or a type without min(): the histogram's ends do
-            continue
-        if row:
-            found[schema, table, column] = (row[0], row[1])
+    before = connection.execute("SELECT current_setting('statement_timeout')").fetchone()
+    columns = connection.execute(_LEADING).fetchall()
+    connection.execute(f"SET statement_timeout = '{ENDS_TIMEOUT}'")
+    try:
+        for schema, table, column in columns:
+            one = "(SELECT {0}::text FROM {1} WHERE {0} IS NOT NULL ORDER BY {0} %s LIMIT 1)"
+            query = sql.SQL(f"SELECT {one % ''}, {one % 'DESC'}").format(
+                sql.Identifier(column), sql.Identifier(schema, table)
+            )
+            try:
+                row = connection.execute(query).fetchone()
+            except psycopg.Error:
+                if connection.closed:
+                    raise
+                refused += 1  # no privilege, or too slow: the histogram's ends do
+                continue
+            if row and row[0] is not None:
+                found[schema, table, column] = (row[0], row[1])
+    finally:
+        if not connection.closed:
+            connection.execute(
+                "SELECT set_config('statement_timeout', %s, false)", [before[0] if before else "0"]
+            )
     return found, [f"the ends of {refused} indexed columns could not be read"] if refused else []
 
 
@@ -170,25 +287,37 @@ def _with_unit(value: str) -> str:
     return value
 
 
-def assume_rows(statistics: Statistics, rows: int) -> Statistics:
+def assume_rows(
+    statistics: Statistics, rows: int, tables: Mapping[str, int] | None = None
+) -> Statistics:
     """The statistics of the same schema if each table without rows had ``rows`` of them.
 
-    Pages follow from the columns' widths (24 bytes of tuple header, 4 of line pointer; variable
-    columns taken as 32 bytes, as get_typavgwidth() does). Indexes of such tables get b-tree sizes.
+    ``tables`` gives other counts by name, qualified or not; the row counts of partitions are
+    theirs. Pages follow from the columns' widths (24 bytes of tuple header, 4 of line pointer;
+    variable columns taken as 32 bytes, as get_typavgwidth() does). Indexes of such tables get
+    b-tree sizes.
     """
+    given = tables or {}
     empty = {
         (r.schema, r.name) for r in statistics.relations if r.kind in "rm" and r.reltuples <= 0
     }
 
+    def count(schema: str, name: str) -> int:
+        return given.get(f"{schema}.{name}", given.get(name, rows))
+
     def assumed(relation: RelationStatistics) -> RelationStatistics:
         if relation.kind in "rm" and (relation.schema, relation.name) in empty:
-            pages = max(rows * (relation.width + 28) // (PAGE - 24), 1)
+            total = count(relation.schema, relation.name)
+            pages = max(total * (relation.width + 28) // (PAGE - 24), 1) if total else 0
             return replace(
-                relation, relpages=pages, reltuples=float(rows), relallvisible=pages, pages=pages
+                relation, relpages=pages, reltuples=float(total), relallvisible=pages, pages=pages
             )
         if relation.kind == "i" and relation.reltuples <= 0:
-            pages = max(rows * (relation.width + 12) // int(PAGE * 0.9), 2)
-            return replace(relation, relpages=pages, reltuples=float(rows), pages=pages)
+            total = count(relation.schema, relation.table)
+            if relation.method == "brin":
+                return replace(relation, relpages=3, reltuples=float(total), pages=3)
+            pages = max(total * (relation.width + 12) // int(PAGE * 0.9), 2)
+            return replace(relation, relpages=pages, reltuples=float(total), pages=pages)
         return relation
 
     return replace(statistics, relations=tuple(map(assumed, statistics.relations)))

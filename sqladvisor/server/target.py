@@ -20,10 +20,11 @@ from sqladvisor.errors import ServerError
 from sqladvisor.finding import InputProblem
 from sqladvisor.server.binaries import Binaries, find_binaries
 from sqladvisor.server.connect import connect_target, one_line, redact_dsn, resolve_dsn
+from sqladvisor.server.dump import dump_schema, unreadable
 from sqladvisor.server.embedded import Cluster, plain_environment
 from sqladvisor.server.measure import Timing
 from sqladvisor.server.sandbox import Loaded, Sandbox, TableRows
-from sqladvisor.server.shadow import build_shadow, dump_schema, unreadable
+from sqladvisor.server.shadow import build_shadow
 from sqladvisor.server.statistics import assume_rows, read_statistics
 from sqladvisor.server.whatif import ShadowWhatIf, WhatIf
 from sqladvisor.sql.source import Source, read_source

@@ -70,7 +70,15 @@ class MetaCommand:
     line: int
 
 
-ScriptItem = Statement | CopyData | MetaCommand
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What stands where a statement should, and could not be parsed."""
+
+    text: str
+    line: int
+
+
+ScriptItem = Statement | CopyData | MetaCommand | Unread
 
 
 def read_source(path: str, data: bytes) -> Source:
@@ -117,12 +125,15 @@ def statements(source: Source) -> tuple[list[Statement], list[InputProblem]]:
     return found, reader.problems
 
 
-def script(source: Source, problems: list[InputProblem] | None = None) -> Iterator[ScriptItem]:
+def script(
+    source: Source, problems: list[InputProblem] | None = None, *, unread: bool = False
+) -> Iterator[ScriptItem]:
     """Statements, COPY data and psql commands in file order: what a loader replays.
 
-    Without limit, but for that of a single statement. ``problems`` is added to on the way.
+    Without limit, but for that of a single statement. ``problems`` is added to on the way. With
+    ``unread`` what cannot be parsed is given as well: a dump may be of a newer PostgreSQL.
     """
-    return _Reader(source, problems).items()
+    return _Reader(source, problems, unread).items()
 
 
 def comments(source: Source) -> Iterator[tuple[int, str]]:
@@ -145,7 +156,10 @@ def comments(source: Source) -> Iterator[tuple[int, str]]:
 class _Reader:
     """Collects the items of one file; knows lines, transaction blocks and psql variables."""
 
-    def __init__(self, source: Source, problems: list[InputProblem] | None = None) -> None:
+    def __init__(
+        self, source: Source, problems: list[InputProblem] | None = None, keep_unread: bool = False
+    ) -> None:
+        self._keep_unread = keep_unread
         self.path = source.path
         self.text = source.text
         self.problems: list[InputProblem] = [] if problems is None else problems
@@ -257,6 +271,9 @@ class _Reader:
         if self._open_quote(chunk, splitter):
             return
         self.problem(at, problem.message)
+        if self._keep_unread:
+            line = self.place(chunk.start)[0]
+            self._found.append(Unread(self.text[chunk.start : chunk.end], line))
         following = splitter.next_statement(chunk.start, at)
         if following >= 0:
             whole = True

@@ -19,7 +19,7 @@ from accounts import ROOT
 from sqladvisor.auditor import Options, audit
 from sqladvisor.errors import ServerError
 from sqladvisor.report.model import Report
-from sqladvisor.server import connect, shadow
+from sqladvisor.server import connect, dump
 from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.connect import connect_target
 from sqladvisor.server.embedded import Cluster
@@ -182,14 +182,14 @@ def test_a_keys_passphrase_is_no_argument_either(monkeypatch: pytest.MonkeyPatch
     calls: list[Any] = []
     binaries = find_binaries(None)
 
-    def dump(command: list[str], **kw: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], **kw: Any) -> subprocess.CompletedProcess[str]:
         calls.extend([command, Path(kw["env"]["PGSERVICEFILE"]).read_text()])
         return subprocess.CompletedProcess(command, 1, "", "pg_dump: error: hunter2 refused\n")
 
-    monkeypatch.setattr(subprocess, "run", dump)
+    monkeypatch.setattr(subprocess, "run", run)
     dsn = "host=db user=me sslkey=/k sslpassword=hunter2 password=pass2"
     with pytest.raises(ServerError, match=r"cannot be read: pg_dump: error: \*\*\* refused"):
-        shadow.dump_schema(binaries, dsn, {})
+        dump.dump_schema(binaries, dsn, {})
     command, service = calls
     assert "hunter2" not in " ".join(command)
     assert "sslpassword=hunter2\n" in service

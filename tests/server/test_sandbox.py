@@ -12,9 +12,10 @@ import pytest
 
 from sqladvisor.auditor import Options, audit
 from sqladvisor.report.model import Report
+from sqladvisor.server.dump import dump_schema
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.sandbox import Loaded, Sandbox
-from sqladvisor.server.shadow import build_shadow, dump_schema
+from sqladvisor.server.shadow import build_shadow
 from sqladvisor.server.statistics import read_statistics
 
 DUMP = r"""

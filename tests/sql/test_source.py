@@ -380,8 +380,10 @@ def test_what_comes_after_the_limit_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_loader_reads_without_that_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_STATEMENTS", 100)
     problems: list[InputProblem] = []
-    assert sum(1 for _ in script(Source("f.sql", "SELECT 1;\n" * 100 + "x;"), problems)) == 100
+    source = Source("f.sql", "SELECT 1;\n" * 100 + "x;")
+    assert sum(1 for _ in script(source, problems)) == 100
     assert [p.line for p in problems] == [101]
+    assert list(script(source, unread=True))[100:] == [module.Unread("x", 101)]
 
 
 def test_readings_of_placeholders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
