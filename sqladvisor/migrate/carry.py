@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sqladvisor.server.statistics import PAGE, RelationStatistics, Statistics, read_statistics
+from sqladvisor.catalog.statistics import RelationStatistics, Statistics
+from sqladvisor.server.statistics import PAGE, read_statistics
 
 if TYPE_CHECKING:
     import psycopg

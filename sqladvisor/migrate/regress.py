@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sqladvisor.catalog.live import read_catalog
+from sqladvisor.catalog.statistics import Statistics
 from sqladvisor.context import Context
 from sqladvisor.evidence import MAX_PLANNED, Planned, as_planned
 from sqladvisor.finding import Evidence, Finding, Severity
@@ -27,7 +28,6 @@ from sqladvisor.plan.node import Plan
 from sqladvisor.server.explain import ExplainError, explain, explainable
 from sqladvisor.server.parameters import with_types
 from sqladvisor.server.shadow import build_shadow
-from sqladvisor.server.statistics import Statistics
 from sqladvisor.sql.statement import Statement
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from sqladvisor.migrate.trace import parts
 
 if TYPE_CHECKING:
     from sqladvisor.catalog.model import Catalog
+    from sqladvisor.catalog.statistics import Statistics
     from sqladvisor.server.embedded import Cluster
-    from sqladvisor.server.statistics import Statistics
 
 Key = tuple[str, str]
 PAGE = 8192

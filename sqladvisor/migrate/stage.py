@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from sqladvisor.migrate.model import Migration, MigrationSet
 from sqladvisor.migrate.trace import STATEMENT_TIMEOUT_S, Step, apply_statements, place
 from sqladvisor.migrate.trace_session import TraceSession
+from sqladvisor.server.dump import dump_schema
 from sqladvisor.server.embedded import plain_environment
 from sqladvisor.server.sandbox import Sandbox
-from sqladvisor.server.shadow import dump_schema
 
 if TYPE_CHECKING:
     from sqladvisor.server.binaries import Binaries
