@@ -16,6 +16,7 @@ import psycopg
 from sqladvisor.auditor import Audited, read_files
 from sqladvisor.auditor import Options as AuditOptions
 from sqladvisor.catalog.empty import EMPTY
+from sqladvisor.catalog.statistics import Statistics
 from sqladvisor.errors import InputError, ServerError
 from sqladvisor.finding import Finding, InputProblem
 from sqladvisor.migrate.context import Settings
@@ -27,10 +28,10 @@ from sqladvisor.migrate.start import Start
 from sqladvisor.migrate.trace import Trace, place, trace
 from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.connect import connect_target, one_line, resolve_dsn
+from sqladvisor.server.dump import dump_schema, unreadable
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.sandbox import Loaded, Sandbox
-from sqladvisor.server.shadow import dump_schema, unreadable
-from sqladvisor.server.statistics import Statistics, assume_rows, read_statistics
+from sqladvisor.server.statistics import assume_rows, read_statistics
 from sqladvisor.sql.source import read_source
 from sqladvisor.sql.statement import Statement
 
