@@ -18,6 +18,7 @@ from sqladvisor.command import (
     run_audit,
     run_explain,
     run_gate,
+    run_indexes,
     run_live,
 )
 from sqladvisor.engine import Selection
@@ -52,6 +53,14 @@ class FailOn(StrEnum):
     warning = "warning"
     info = "info"
     never = "never"
+
+
+class WhatIfChoice(StrEnum):
+    """Planners that price indexes which do not exist."""
+
+    auto = "auto"
+    hypopg = "hypopg"
+    shadow = "shadow"
 
 
 FormatOption = Annotated[
@@ -641,6 +650,124 @@ def live(
     raise typer.Exit(
         run_live(options, shown, window_s=window, cores=cores, top=top, config_path=config)
     )
+
+
+@app.command()
+def indexes(
+    workload: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--workload",
+            "-w",
+            metavar="PATH",
+            help="Queries: SQL files, directories, programs, or -; `-- weight: N` above a query says "
+            "how often it is called. Repeatable [default with --dsn: pg_stat_statements].",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Storage for new indexes: 500MB, 2GB [default: no limit]."
+        ),
+    ] = None,
+    max_width: Annotated[
+        int, typer.Option(metavar="N", min=1, max=4, help="Most key columns of an index.")
+    ] = 3,
+    worst: Annotated[
+        float,
+        typer.Option(
+            "--max-regression",
+            metavar="X",
+            min=1.0,
+            help="No query may cost more than X times what it costs today.",
+        ),
+    ] = 1.1,
+    drop_unused: Annotated[
+        bool,
+        typer.Option(
+            "--drop-unused",
+            help="The workload is everything there is: drop the indexes it does not need.",
+        ),
+    ] = False,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.0,
+            help="Answer with the best set found by then (so does Ctrl-C).",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Build the advised set on the embedded server (--data) and time the workload.",
+        ),
+    ] = False,
+    verify_dsn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DSN",
+            help="Build and time it on this staging copy instead, in a transaction that is rolled "
+            "back. Writes to its tables wait meanwhile.",
+        ),
+    ] = None,
+    what_if: Annotated[
+        WhatIfChoice, typer.Option("--what-if", help="Which planner prices indexes.")
+    ] = WhatIfChoice.auto,
+    schema: SchemaOption = None,
+    data: DataOption = None,
+    dsn: DsnOption = None,
+    assume_rows: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Rows taken for each table of a --schema without --data.",
+            rich_help_panel="Server",
+        ),
+    ] = 1_000_000,
+    timeout: TimeoutOption = 30.0,
+    postgres_bin: BinOption = None,
+    config: ConfigOption = None,
+    format: FormatOption = Format.text,
+    output: OutputOption = None,
+    color: ColorOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Choose the indexes for a whole workload: what to create, what to drop, within a budget.
+
+    Every set is priced by PostgreSQL's own planner; the report says how far from the best possible
+    the advice can be at most.
+    """
+    from sqladvisor.indexer import Options as IndexOptions
+    from sqladvisor.indexer import parse_size
+
+    def job() -> int:
+        options = IndexOptions(
+            workload=tuple(workload or ()),
+            server=Options(
+                schema=tuple(schema or ()),
+                data=tuple(data or ()),
+                dsn=dsn,
+                postgres_bin=postgres_bin,
+                assume_rows=assume_rows,
+                timeout_ms=int(timeout * 1000),
+            ),
+            budget_bytes=None if budget is None else parse_size(budget),
+            width=max_width,
+            time_limit_s=time_limit,
+            worst=worst,
+            drop_unused=drop_unused,
+            verify=verify or verify_dsn is not None,
+            verify_dsn=verify_dsn,
+            what_if=what_if.value,
+        )
+        shown = Output(format.value, output, None, color, quiet, verbose)
+        return run_indexes(options, shown, config_path=config)
+
+    raise typer.Exit(guarded(job))
 
 
 @app.command()

@@ -21,6 +21,7 @@ from sqladvisor.report.escape import printable
 from sqladvisor.report.model import Report
 
 if TYPE_CHECKING:
+    from sqladvisor.indexer import Options as IndexOptions
     from sqladvisor.migrate.gate import GateOptions
 
 FORMATS = ("text", "json", "sarif", "junit", "github", "gitlab", "markdown")
@@ -150,6 +151,17 @@ def run_live(
     return guarded(lambda: finish(*job(), output, default_fail_on="never"))
 
 
+def run_indexes(options: IndexOptions, output: Output, *, config_path: str | None = None) -> int:
+    """The indexes command: everything between parsed arguments and the exit code."""
+    from sqladvisor.indexer import advise
+
+    def job() -> tuple[Report, Config]:
+        config = find_config(config_path)
+        return advise(options, progress=progress(output), stdin=read_stdin), config
+
+    return guarded(lambda: finish(*job(), output, default_fail_on="never"))
+
+
 def configured(options: Options, config: Config) -> Options:
     """Options with the configuration file's settings behind the command line's."""
     own = options.selection
@@ -239,6 +251,12 @@ def _render_own(report: Report, output: Output) -> str:
         if output.format == "json":
             return live.render_json(report)
         return live.render(report, color=wants_color(output), verbose=output.verbose)
+    if report.command == "indexes":
+        from sqladvisor.report import indexes
+
+        if output.format == "json":
+            return indexes.render_json(report)
+        return indexes.render(report, color=wants_color(output), verbose=output.verbose)
     if output.format == "json":
         from sqladvisor.report.json import render as render_json
 

@@ -9,6 +9,7 @@ sort order, then columns only carried along (INCLUDE). See the PostgreSQL manual
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 
 from sqladvisor.advise.methods import method_candidates
@@ -28,20 +29,55 @@ MAX_PARTIAL_SHARE = 0.25
 MAX_CANDIDATES = 60
 """Per table and statement: pricing each costs a plan."""
 
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which candidates to make."""
+
+    width: int = MAX_KEYS
+    """Most key columns."""
+    include: bool = True
+    partial: bool = True
+    expressions: bool = True
+    methods: bool = True
+    """Also GIN, GiST and BRIN."""
+    count: int = MAX_CANDIDATES
+    """Most of them for one table of one statement."""
+    pairs: bool = False
+    """Also every ordered pair of the columns that the statement reads: one covers what it needs of
+    the table, or serves another statement as well."""
+
+
+AUDIT = Limits()
+"""Advice next to one statement."""
+WORKLOAD = Limits(count=400, pairs=True)
+"""Advice for a whole workload: all candidates of a statement are priced by few plans."""
+MAX_PAIRED = 12
+"""Columns of a table that pairs are made of."""
+MAX_TRIPLED = 6
+"""Columns of a table that triples are made of: there are n (n - 1) (n - 2) of them."""
+
 _UNINDEXABLE = frozenset(("json", "xml", "point", "jsonb", "tsvector", "box", "polygon", "circle"))
 
 
-def candidates(want: Wanted) -> list[HypotheticalIndex]:
+def candidates(want: Wanted, limits: Limits = AUDIT) -> list[HypotheticalIndex]:
     """The candidates for one table of one statement, deterministic, without duplicates."""
     relation = want.item.relation
     if relation is None or relation.kind not in ("table", "matview", "partitioned"):
         return []
     found: dict[HypotheticalIndex, None] = {}
-    for keys in _key_lists(want):
-        for index in _variants(keys, want, relation):
+    for keys in _key_lists(want, limits.width):
+        if limits.expressions or not any(k.startswith("(") for k in keys):
+            for index in _variants(keys, want, relation, limits):
+                if not _exists(index, relation):
+                    found.setdefault(index)
+    if limits.pairs:
+        for keys in _pairs(want, relation, limits.width):
+            index = HypotheticalIndex(table_of(relation), keys)
             if not _exists(index, relation):
                 found.setdefault(index)
-    return [*list(found)[:MAX_CANDIDATES], *method_candidates(want)]
+    others = method_candidates(want) if limits.methods else []
+    return [*list(found)[: limits.count], *others]
 
 
 def naive_candidates(want: Wanted) -> list[HypotheticalIndex]:
@@ -65,7 +101,23 @@ def table_of(relation: Relation) -> str:
     return qualified(None if relation.schema == "public" else relation.schema, relation.name)
 
 
-def _key_lists(want: Wanted) -> Iterator[tuple[str, ...]]:
+def _pairs(want: Wanted, relation: Relation, width: int) -> Iterator[tuple[str, ...]]:
+    """Each column that the statement reads, and each two of them in either order.
+
+    With a third where the first is one to search, join, sort or group by.
+    """
+    sought = [c for p in want.predicates if not p.is_expression for c in p.columns]
+    sought += [*(c for c, _ in want.order), *want.group]
+    names = [*dict.fromkeys([*sought, *(want.needed or ())])]
+    columns = [identifier(c) for c in names if _indexable(relation.column(c))][:MAX_PAIRED]
+    leading = {identifier(c) for c in sought}
+    for size in range(1, min(width, 2) + 1):
+        yield from permutations(columns, size)
+    if width > 2 and want.needed is not None and len(columns) <= MAX_TRIPLED:
+        yield from (keys for keys in permutations(columns, 3) if keys[0] in leading)
+
+
+def _key_lists(want: Wanted, width: int = MAX_KEYS) -> Iterator[tuple[str, ...]]:
     relation = want.item.relation
     assert relation is not None
     equal = _by_selectivity(
@@ -104,26 +156,28 @@ def _key_lists(want: Wanted) -> Iterator[tuple[str, ...]]:
                 if bare not in names:
                     names.add(bare)
                     keys.append(key)
-            result = tuple(keys[:MAX_KEYS])
+            result = tuple(keys[: min(width, MAX_KEYS)])
             if result and result not in seen and _all_indexable(result, relation):
                 seen.add(result)
                 yield result
 
 
 def _variants(
-    keys: tuple[str, ...], want: Wanted, relation: Relation
+    keys: tuple[str, ...], want: Wanted, relation: Relation, limits: Limits = AUDIT
 ) -> Iterator[HypotheticalIndex]:
     table = table_of(relation)
     yield HypotheticalIndex(table, keys)
-    carried = _carried(keys, want, relation)
+    carried = _carried(keys, want, relation) if limits.include else ()
     if carried:
         yield HypotheticalIndex(table, keys, carried)
-    for predicate in _partial(want, relation):
+    for predicate in _partial(want, relation) if limits.partial else ():
         left = tuple(k for k in keys if _column(k) not in map(identifier, predicate.columns))
         text = predicate.bare
         if text and left:
             yield HypotheticalIndex(table, left, (), text)
-            carried = _carried(left, want, relation, but=predicate.columns)
+            carried = (
+                _carried(left, want, relation, but=predicate.columns) if limits.include else ()
+            )
             if carried:
                 yield HypotheticalIndex(table, left, carried, text)
         elif text and not left:

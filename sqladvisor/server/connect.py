@@ -96,6 +96,28 @@ def connect_target(
     return connection
 
 
+def connect_staging(dsn: str, *, statement_timeout_ms: int = 600_000) -> psycopg.Connection:
+    """A session in autocommit that may write: for a copy that the user named to build indexes on.
+
+    Raises ServerError, in one line and without secrets.
+    """
+    parts = _parse(dsn)
+    parts.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    parts["application_name"] = APPLICATION
+    where = redact_dsn(dsn)
+    try:
+        connection = psycopg.connect(**parts, autocommit=True)
+    except (psycopg.Error, ValueError) as error:
+        raise ServerError(f"{where}: cannot connect: {one_line(error, dsn)}") from None
+    try:
+        connection.execute(f"SET statement_timeout = {int(statement_timeout_ms)}".encode())
+        connection.execute(b"SET lock_timeout = '10s'")
+    except psycopg.Error as error:
+        connection.close()
+        raise ServerError(f"{where}: {one_line(error, dsn)}") from None
+    return connection
+
+
 async def connect_target_async(
     dsn: str, *, statement_timeout_ms: int = 30_000, lock_timeout_ms: int = 1_000
 ) -> psycopg.AsyncConnection:

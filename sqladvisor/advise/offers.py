@@ -1,0 +1,238 @@
+"""What can be chosen from: index candidates of the workload's statements, and existing indexes.
+
+Every offered index has a number; sets of them are bit masks (``pricing.IndexSet``). An index of a
+partitioned table stands for one on each partition. Existing indexes are offered where they may be
+dropped: never a constraint's or a unique one, never a replica identity, never the last one that a
+foreign key's look-ups need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqladvisor.advise.candidates import Limits, candidates, table_of
+from sqladvisor.advise.existing import last_for_key
+from sqladvisor.advise.pricing import IndexSet, Priced, members, set_of
+from sqladvisor.advise.select import MIN_COST
+from sqladvisor.advise.wants import Wanted, wanted
+from sqladvisor.advise.workload import Query, Variant
+from sqladvisor.catalog.model import Catalog, Index, Relation
+from sqladvisor.context import Context
+from sqladvisor.server.whatif import Handle, HypotheticalIndex, WhatIf, WhatIfError
+from sqladvisor.sql.quote import qualified
+
+MAX_VIEWS = 8
+"""Views within views that are looked through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """An index that may be chosen. ``existing`` None: it would have to be made."""
+
+    number: int
+    relation: Relation
+    size_bytes: int
+    index: HypotheticalIndex | None = None
+    handles: tuple[Handle, ...] = ()
+    existing: Index | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports: the columns, or the existing index's name."""
+        if self.existing is not None:
+            return qualified(_schema(self.relation), self.existing.name)
+        assert self.index is not None
+        return self.index.ddl().removeprefix("CREATE INDEX ON ")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A text of a query as it is priced."""
+
+    query: int
+    variant: Variant
+    priced: Priced
+
+
+@dataclass(slots=True)
+class Offers:
+    """All that is offered, and the statements that are priced with it."""
+
+    whatif: WhatIf
+    catalog: Catalog
+    limits: Limits
+    small: Callable[[Relation], bool]
+    indexes: list[Offered] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Candidates that cannot be priced, with the reason."""
+    unplanned: list[tuple[int, str]] = field(default_factory=list)
+    """Queries that the planner refuses, with the reason."""
+    _numbers: dict[HypotheticalIndex, int] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Bytes that count against a storage budget: those of indexes to be made."""
+        return {o.number: 0 if o.existing else o.size_bytes for o in self.indexes}
+
+    @property
+    def existing(self) -> IndexSet:
+        """The offered indexes that exist today."""
+        return set_of(o.number for o in self.indexes if o.existing)
+
+    @property
+    def priced(self) -> list[Priced]:
+        return [a.priced for a in self.asked]
+
+    def add_existing(self, may_drop: Callable[[Relation, Index], bool]) -> None:
+        """Offer the indexes that may be dropped; the others are there in every plan."""
+        for relation in _tables(self.catalog):
+            for index in relation.indexes:
+                if (
+                    index.removable
+                    and index.valid
+                    and not index.unique
+                    and last_for_key(relation, index) is None
+                    and may_drop(relation, index)
+                ):
+                    self.indexes.append(
+                        Offered(len(self.indexes), relation, index.size_bytes or 0, existing=index)
+                    )
+
+    def add(
+        self, queries: Sequence[Query], say: Callable[[str], None], *, alike: bool = False
+    ) -> None:
+        """Offer what could serve these queries, and ready their texts for pricing.
+
+        ``alike``: a call of each counts for the same, whatever it costs today.
+        """
+        for place, query in enumerate(queries):
+            say(f"reading the workload: query {place + 1} of {len(queries)}")
+            relevant = self._relevant(query.context)
+            for variant in query.variants:
+                statement = Priced(
+                    relevant, self._asker(variant, relevant), query.calls * variant.share
+                )
+                try:
+                    cost = statement.plan(self.existing).cost
+                    if alike:
+                        statement.weight /= max(cost, MIN_COST)
+                        if cost < MIN_COST:  # it needs no index, and must only not become slow
+                            statement.relevant &= self.existing
+                except WhatIfError as error:
+                    self.unplanned.append((place, str(error)))
+                    break
+                self.asked.append(Asked(place, variant, statement))
+
+    def _relevant(self, context: Context) -> IndexSet:
+        result = 0
+        tables = set()
+        for want in every_want(context, self.catalog):
+            relation = want.item.relation
+            assert relation is not None
+            tables.add((relation.schema, relation.name))
+            if self.small(relation):
+                continue
+            for index in candidates(want, self.limits):
+                number = self._offer(index, relation)
+                if number is not None:
+                    result |= 1 << number
+        for offered in self.indexes:
+            relation = offered.relation
+            if offered.existing and (relation.schema, relation.name) in tables:
+                result |= 1 << offered.number
+        return result
+
+    def _offer(self, index: HypotheticalIndex, relation: Relation) -> int | None:
+        if index in self._numbers:
+            return self._numbers[index]
+        text = index.ddl()
+        if text in self.refused:
+            return None
+        try:
+            handles = tuple(self.whatif.add((index,)))
+        except WhatIfError as error:
+            self.refused[text] = str(error)
+            return None
+        number = len(self.indexes)
+        size = sum(h.size_bytes for h in handles)
+        self.indexes.append(Offered(number, relation, size, index, handles))
+        self._numbers[index] = number
+        return number
+
+    def _asker(
+        self, variant: Variant, relevant: IndexSet
+    ) -> Callable[[IndexSet], tuple[IndexSet, float]]:
+        old = relevant & self.existing
+        # By the name in the plan: EXPLAIN leaves the schema out, so twins in two schemas both count.
+        names = {o.existing.name: o.number for o in map(self._at, members(old)) if o.existing}
+
+        def ask(visible: IndexSet) -> tuple[IndexSet, float]:
+            shown = [self._at(n) for n in members(visible & ~old)]
+            hidden = [self._at(n).name for n in members(old & ~visible)]
+            plan = self.whatif.cost(
+                variant.sql,
+                [h for o in shown for h in o.handles],
+                hidden_existing=hidden,
+                generic=variant.generic,
+            )
+            used = plan.indexes_used()
+            own = {h.name: o.number for o in shown for h in o.handles}
+            numbers = {**names, **own}
+            return set_of(numbers[n] for n in used if n in numbers) & visible, plan.total_cost
+
+        return ask
+
+    def _at(self, number: int) -> Offered:
+        return self.indexes[number]
+
+
+def every_want(context: Context, catalog: Catalog) -> Iterator[Wanted]:
+    """What a statement wants of tables, those behind views included."""
+    yield from wanted(context)
+    seen: set[tuple[str, str]] = set()
+    waiting = list(_views(context))
+    while waiting and len(seen) < MAX_VIEWS:
+        view = waiting.pop(0)
+        if (view.schema, view.name) in seen or not view.definition:
+            continue
+        seen.add((view.schema, view.name))
+        inner = _defined(view.definition, catalog)
+        if inner is not None:
+            yield from wanted(inner)
+            waiting += _views(inner)
+
+
+def _views(context: Context) -> Iterable[Relation]:
+    for table in context.tree.of("RangeVar"):
+        found = context.catalog.find(str(table.get("relname")), table.get("schemaname"))
+        if found is not None and found.kind == "view":
+            yield found
+
+
+def _defined(definition: str, catalog: Catalog) -> Context | None:
+    from sqladvisor.sql.source import read_source, statements
+
+    found, _ = statements(read_source("view", definition.encode()))
+    return Context(found[0], catalog) if len(found) == 1 else None
+
+
+def _tables(catalog: Catalog) -> Iterator[Relation]:
+    for _, relation in sorted(catalog.relations.items()):
+        if relation.kind in ("table", "partitioned", "matview") and not (
+            relation.partition or relation.temporary
+        ):
+            yield relation
+
+
+def _schema(relation: Relation) -> str | None:
+    return None if relation.schema == "public" else relation.schema
+
+
+def by_table(offers: Sequence[Offered]) -> Mapping[str, list[Offered]]:
+    """Offered indexes by their table as DDL names it."""
+    result: dict[str, list[Offered]] = {}
+    for offered in offers:
+        result.setdefault(table_of(offered.relation), []).append(offered)
+    return result

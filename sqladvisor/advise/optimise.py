@@ -1,0 +1,248 @@
+"""Chooses the indexes for a workload: discovery and integer program in turn, until neither helps.
+
+For a storage budget: the relaxed program prices the indexes, the statements are searched for plans
+worth those prices (``discover``), the new plan atoms go back into the program, and so on until no
+plan is missing. Then the integer program picks the set, which is explained for real; what that
+shows goes back in as well. One set of atoms serves every budget. It can be stopped at any time and
+has the best set so far.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqladvisor.advise import discover
+from sqladvisor.advise.pricing import IndexSet, Priced, members, set_of, total, undominated
+from sqladvisor.advise.program import Problem, Shared, relax, solve
+
+ROUNDS = 60
+"""Pricing rounds for one budget; the relaxed program settles after 5 to 25 on TPC-H."""
+SEARCH_CALLS = 10
+"""Planner calls for one statement in one round: prices change, so a long search waits for better."""
+SLACK = (0.25, 1.0)
+"""Shares of the remaining gap within which further plans are looked for at the end."""
+CLOSED = 0.001
+"""Relative gap at which nothing more is looked for."""
+SOLVER_S = 20.0
+"""Seconds for one integer program; it takes milliseconds to a few seconds as a rule."""
+
+
+@dataclass(slots=True)
+class Stop:
+    """When to end: at a deadline, at a number of planner calls, or when asked to."""
+
+    deadline: float | None = None
+    """time.monotonic() at which to answer."""
+    calls: int | None = None
+    asked: bool = False
+
+    def now(self, calls: int) -> bool:
+        """Whether it is time to answer with what there is."""
+        return (
+            self.asked
+            or (self.calls is not None and calls >= self.calls)
+            or (self.deadline is not None and time.monotonic() >= self.deadline)
+        )
+
+    def left_s(self) -> float:
+        """Seconds for the solver."""
+        if self.deadline is None:
+            return SOLVER_S
+        return min(max(self.deadline - time.monotonic(), 1.0), SOLVER_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a choice of indexes has to respect, beside the budget."""
+
+    sizes: Mapping[int, int]
+    upkeep: Mapping[int, float] = field(default_factory=dict)
+    shared: Sequence[Shared] = ()
+    required: IndexSet = 0
+    keep_one: Sequence[IndexSet] = ()
+    """Of each of these sets one index must be there: a foreign key's look-ups."""
+    today: IndexSet = 0
+    """The offered indexes that exist."""
+    worst: float = 1.1
+    """How many times its cost of today a statement may cost at most."""
+    use: Sequence[float] = ()
+    """For each statement what a new index in its plan has to save it, to be worth having."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The indexes for one budget. Costs in planner cost units of the weighted workload."""
+
+    budget_bytes: float | None
+    indexes: IndexSet
+    size_bytes: int
+    cost: float
+    """Explained for real; writes left out."""
+    value: float
+    """The cost with upkeep, and with what each index has to save to be worth having."""
+    bound: float
+    """No set of offered indexes within the budget has a lower value."""
+    complete: bool
+    """Whether the search ended by itself."""
+    calls: int
+    """Planner calls made up to here."""
+    created: int = 0
+    """How many of the indexes do not exist today."""
+
+    @property
+    def gap(self) -> float:
+        """How much cheaper, relatively, another choice could be at most."""
+        return max(1 - self.bound / self.value, 0.0) if self.value else 0.0
+
+
+class Optimiser:
+    """Chooses among offered indexes; keeps what it has learned from one budget to the next."""
+
+    def __init__(
+        self, statements: Sequence[Priced], terms: Terms, say: Callable[[str], None] | None = None
+    ) -> None:
+        self.statements = statements
+        self.terms = terms
+        self._say = say or (lambda _: None)
+        self._today = [s.plan(terms.today).cost for s in statements]
+        self.base = sum(s.weight * c for s, c in zip(statements, self._today, strict=True))
+
+    @property
+    def calls(self) -> int:
+        return sum(s.calls for s in self.statements)
+
+    def upkeep(self, chosen: IndexSet) -> float:
+        """What a set of indexes costs the writes."""
+        own = sum(self.terms.upkeep.get(i, 0.0) for i in members(chosen))
+        return own + sum(s.cost for s in self.terms.shared if s.indexes & chosen)
+
+    def choose(self, budget: float | None, stop: Stop) -> Choice:
+        """The best set of indexes within ``budget`` bytes (None: any)."""
+        sizes = self.terms.sizes
+        fitting = set_of(i for i, size in sizes.items() if budget is None or size <= budget)
+        best = self._measure(self.terms.today | self.terms.required, budget, fitting)
+        bound, parts, complete = 0.0, None, False
+        for round_ in range(ROUNDS):
+            self._say(f"searching plans: round {round_ + 1}, {self.calls:,} planner calls")
+            problem = self._problem(fitting)
+            prices = relax(problem, budget)
+            shares = discover.shares(problem, prices, self.statements)
+            parts = [self._with_use(n, own) for n, own in enumerate(shares)]
+            before = self._known()
+            found = []
+            for statement, own in zip(self.statements, parts, strict=True):
+                if stop.now(self.calls):
+                    break
+                found.append(discover.search(statement, own, 0.0, SEARCH_CALLS, fitting))
+            if len(found) < len(self.statements):
+                break
+            bound = max(bound, discover.bound(problem, prices, shares, found, budget))
+            complete = all(f.complete for f in found)
+            if complete and self._known() == before:
+                break
+        best = self._settle(best, budget, fitting, stop)
+        for share in SLACK:
+            gap = best[0] - bound
+            if parts is None or stop.now(self.calls) or gap <= CLOSED * best[0]:
+                break
+            before = self._known()
+            for statement, own in zip(self.statements, parts, strict=True):
+                if not stop.now(self.calls):
+                    discover.search(statement, own, gap * share, SEARCH_CALLS, fitting)
+            if self._known() != before:
+                best = self._settle(best, budget, fitting, stop)
+        value, chosen = best
+        return Choice(
+            budget,
+            chosen,
+            sum(sizes.get(i, 0) for i in members(chosen)),
+            total(self.statements, chosen),
+            value,
+            min(bound, value),
+            complete and not stop.now(self.calls),
+            self.calls,
+            (chosen & ~self.terms.today).bit_count(),
+        )
+
+    def _settle(
+        self, best: tuple[float, IndexSet], budget: float | None, fitting: IndexSet, stop: Stop
+    ) -> tuple[float, IndexSet]:
+        """Solve, explain the answer for real, learn from it, until it holds what it promises."""
+        for _ in range(ROUNDS):
+            before = self._known()
+            solution = solve(self._problem(fitting), budget, time_limit=stop.left_s())
+            measured = self._measure(solution.chosen, budget, fitting)
+            if measured < best:
+                best = measured
+            if self._known() == before or stop.now(self.calls):
+                break
+        return best
+
+    def _measure(
+        self, chosen: IndexSet, budget: float | None, fitting: IndexSet
+    ) -> tuple[float, IndexSet]:
+        """The value of a set, explained; without the indexes that no plan uses."""
+        used = self.terms.required | (chosen & self.terms.today)
+        for statement in self.statements:
+            used |= statement.plan(chosen).used
+        keep = used & chosen
+        for group in self.terms.keep_one:
+            if not group & keep:
+                keep |= chosen & group
+        if not self.allowed(keep):
+            return float("inf"), self.terms.today
+        return self._value(keep), keep
+
+    def _value(self, chosen: IndexSet) -> float:
+        """The cost of an explained set as the program counts it."""
+        result = self.upkeep(chosen)
+        for number, statement in enumerate(self.statements):
+            statement.plan(chosen)
+            result += min(
+                statement.weight * cost + self._use(number) * self._new(used)
+                for used, cost in statement.atoms.items()
+                if not used & ~chosen
+            )
+        return result
+
+    def _use(self, number: int) -> float:
+        return self.terms.use[number] if self.terms.use else 0.0
+
+    def _new(self, used: IndexSet) -> int:
+        return (used & ~self.terms.today).bit_count()
+
+    def _with_use(self, number: int, own: Mapping[int, float]) -> Mapping[int, float]:
+        """What indexes cost a statement, with what each has to save it."""
+        use = self._use(number)
+        if not use:
+            return own
+        today = self.terms.today
+        return {i: part if today >> i & 1 else part + use for i, part in own.items()}
+
+    def allowed(self, chosen: IndexSet) -> bool:
+        """Whether no statement becomes worse than the bound."""
+        return all(
+            s.plan(chosen).cost <= max(today * self.terms.worst, today + 1)
+            for s, today in zip(self.statements, self._today, strict=True)
+        )
+
+    def _known(self) -> int:
+        return sum(len(s.atoms) for s in self.statements)
+
+    def _problem(self, fitting: IndexSet) -> Problem:
+        terms = self.terms
+        atoms = []
+        for number, (statement, today) in enumerate(zip(self.statements, self._today, strict=True)):
+            limit = max(today * terms.worst, today + 1)
+            use = self._use(number)
+            own = {
+                used: cost * statement.weight + use * self._new(used)
+                for used, cost in statement.atoms.items()
+                if not used & ~fitting and cost <= limit
+            }
+            atoms.append(undominated(own))
+        return Problem(
+            atoms, terms.sizes, terms.upkeep, terms.shared, terms.required, terms.keep_one
+        )

@@ -1,0 +1,121 @@
+"""What statements cost under sets of indexes, asked of the planner as seldom as possible.
+
+A set of indexes is a bit mask here (``IndexSet``): bit *n* stands for the offered index number *n*.
+Every answer of the planner is kept as (what it could see, what it used, what that costs), and says
+more than it was asked: a plan made with the indexes V that uses U ⊆ V
+
+- can be had in every configuration that contains U, so it bounds the cost there from above;
+- is the cheapest of all configurations within V, so it bounds the cost there from below.
+
+Where the two bounds meet, the cost is known without a call. Both rest on the planner choosing the
+cheapest plan it can make, which is how PostgreSQL chooses (add_path(), optimizer/util/pathnode.c),
+but for rare fuzzy ties of 1 %; what is advised in the end is explained for real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+IndexSet = int
+"""A set of offered indexes, as a bit mask."""
+EXACT = 1e-9
+"""Relative difference of two planner costs below which they are the same cost."""
+
+
+def members(indexes: IndexSet) -> Iterator[int]:
+    """The numbers of the indexes in a set, in order."""
+    while indexes:
+        low = indexes & -indexes
+        yield low.bit_length() - 1
+        indexes ^= low
+
+
+def set_of(numbers: Iterable[int]) -> IndexSet:
+    """The set that holds these numbers."""
+    result = 0
+    for number in numbers:
+        result |= 1 << number
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the planner said once: of the indexes ``seen`` it ``used`` some, at ``cost``."""
+
+    seen: IndexSet
+    used: IndexSet
+    cost: float
+
+
+@dataclass(slots=True)
+class Priced:
+    """One statement and all that is known of its costs, in planner cost units."""
+
+    relevant: IndexSet
+    """The offered indexes that its plans could use."""
+    ask: Callable[[IndexSet], tuple[IndexSet, float]]
+    """Plans the statement with these indexes: what the plan uses, and its cost."""
+    weight: float = 1.0
+    answers: list[Answer] = field(default_factory=list)
+    atoms: dict[IndexSet, float] = field(default_factory=dict)
+    """The least known cost of a plan that uses exactly these indexes."""
+    calls: int = 0
+
+    def plan(self, visible: IndexSet) -> Answer:
+        """The cheapest plan with these indexes, from what is known or from the planner."""
+        visible &= self.relevant
+        return self.known(visible) or self._call(visible)
+
+    def known(self, visible: IndexSet) -> Answer | None:
+        """The cheapest plan with these indexes where earlier answers settle it."""
+        visible &= self.relevant
+        above = self.above(visible)
+        if above is None or above.cost > self.below(visible) * (1 + EXACT):
+            return None
+        return Answer(visible, above.used, above.cost)
+
+    def above(self, visible: IndexSet) -> Answer | None:
+        """The cheapest known plan that these indexes allow."""
+        best = None
+        for answer in self.answers:
+            if not answer.used & ~visible and (best is None or answer.cost < best.cost):
+                best = answer
+        return best
+
+    def below(self, visible: IndexSet) -> float:
+        """A cost that no plan with these indexes can undercut."""
+        return max((a.cost for a in self.answers if not visible & ~a.seen), default=0.0)
+
+    def _call(self, visible: IndexSet) -> Answer:
+        self.calls += 1
+        used, cost = self.ask(visible)
+        answer = Answer(visible, used, cost)
+        self.answers.append(answer)
+        if cost < self.atoms.get(used, float("inf")):
+            self.atoms[used] = cost
+        return answer
+
+    @property
+    def bare(self) -> float:
+        """The cost without any offered index."""
+        return self.plan(0).cost
+
+    @property
+    def least(self) -> float:
+        """The cost with all of them: no configuration does better."""
+        return self.plan(self.relevant).cost
+
+
+def undominated(atoms: dict[IndexSet, float]) -> list[tuple[IndexSet, float]]:
+    """The atoms that no other undercuts with fewer indexes; cheapest first."""
+    kept: list[tuple[IndexSet, float]] = []
+    for used, cost in sorted(atoms.items(), key=lambda a: (a[1], a[0].bit_count(), a[0])):
+        if not any(not other & ~used for other, _ in kept):
+            kept.append((used, cost))
+    return kept
+
+
+def total(statements: Sequence[Priced], visible: IndexSet) -> float:
+    """The workload's cost with exactly these indexes, explained where it is not known."""
+    return sum(s.weight * s.plan(visible).cost for s in statements)
