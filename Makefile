@@ -27,7 +27,7 @@ demo: $(VENV)/.installed ## Set up and run the main job: audit the shop's querie
 	$(BIN)/sqladvisor demo
 
 test: $(VENV)/.dev ## Set up and run the test suite (every database test on a real server)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.dev ## Ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .
