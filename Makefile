@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-gate docs clean
+.PHONY: help demo test lint format bench bench-gate bench-serve bench-logs docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -44,6 +44,9 @@ bench-gate: $(VENV)/.installed ## Time the migration gate on generated folders o
 bench: $(VENV)/.installed ## Start-up and throughput, as ratios to the bare parser in the same run
 	$(BIN)/python benchmarks/static.py
 	$(BIN)/python benchmarks/reading.py
+
+bench-serve: $(VENV)/.installed ## Requests a second that the dashboard answers on loopback
+	$(BIN)/python benchmarks/serve.py
 
 docs: $(VENV)/.installed ## Write docs/rules.md from the rule files
 	$(BIN)/python docs/generate.py

@@ -851,6 +851,36 @@ def monitor(
 
 
 @app.command()
+def serve(
+    store: StoreOption = None,
+    host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Where to listen. Others than loopback need a token."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(metavar="TOKEN", help="What requests must bring [env: SQLADVISOR_TOKEN]."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A further name that the server is called by. Repeatable."
+        ),
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Show what `sqladvisor monitor` stored: a page, a JSON API, /metrics for Prometheus."""
+    from sqladvisor.monitor.serve import run_serve
+
+    raise typer.Exit(
+        run_serve(
+            store=store, host=host, port=port, token=token, names=allow_host or (), quiet=quiet
+        )
+    )
+
+
+@app.command()
 def rules(
     kind: Annotated[
         str | None,

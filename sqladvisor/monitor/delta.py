@@ -40,8 +40,12 @@ def difference(family: Family, before: Reading | None, now: Reading) -> Sampled:
         values = (*grown, *raw.gauges)
         kept[key] = _added(kept[key], values) if key in kept else list(values)
     elapsed = now.at - before.at if before is not None else None
-    rows = tuple(Row(key, tuple(values)) for key, values in kept.items())
+    if before is not None and family.sparse and family.gauges:
+        # Kept as nothing known: else its last row would hold for ever.
+        gone = {identity[: len(family.keys)] for identity in before.rows} - current.keys()
+        kept.update({key: [None] * len(family.columns) for key in gone})
     compared = len(before.rows.keys() & now.rows.keys()) if before is not None else 0
+    rows = tuple(Row(key, tuple(values)) for key, values in kept.items())
     return Sampled(family, elapsed, rows, resets, compared, current)
 
 

@@ -148,6 +148,14 @@ class Store:
                     f"INSERT INTO {table_of(family)} VALUES ({marks})",
                     [(row[0], self._object(target, name, r.key), *r.values) for r in sampled.rows],
                 )
+                if family.sparse and family.gauges and sampled.elapsed_s is None:
+                    # What went while nobody looked.
+                    db.execute(
+                        f"INSERT INTO {table_of(family)} (tick_id, object_id) SELECT ?1, id "
+                        "FROM object WHERE target_id = ?2 AND family = ?3 AND id NOT IN "
+                        f"(SELECT object_id FROM {table_of(family)} WHERE tick_id = ?1)",
+                        (row[0], target, name),
+                    )
             for queryid, text in tick.statements.items():
                 at = self._object(target, "statement", (queryid,))
                 db.execute("UPDATE object SET text = ? WHERE id = ?", (text, at))

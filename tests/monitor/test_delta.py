@@ -71,6 +71,13 @@ def test_sparse_objects_are_kept_when_they_change_and_known_always() -> None:
     assert sampled.current == {("a",): (10,), ("b",): (30,)}
 
 
+def test_a_sparse_object_that_is_gone_is_kept_as_unknown() -> None:
+    first = Reading(0, {("a",): Raw("", (1,), (10,)), ("b",): Raw("", (1,), (20,))})
+    then = Reading(60, {("a",): Raw("", (1,), (10,))})
+    sampled = difference(SLOW, first, then)
+    assert [(row.key, row.values) for row in sampled.rows] == [(("b",), (None, None))]
+
+
 _raws = st.dictionaries(
     st.sampled_from("abc"),
     st.tuples(st.sampled_from(("", "1", "2")), st.integers(0, 2**60), st.floats(0, 1e15)),

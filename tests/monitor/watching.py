@@ -28,10 +28,14 @@ def make(cluster: Cluster) -> Iterator[str]:
 
 
 def run(dsn: str, sql: str, times: int = 1) -> None:
-    """Run a statement in a session of its own, which reports its statistics when it ends."""
+    """Run a statement in a session of its own, and wait until what it did is counted: the end."""
     with psycopg.connect(dsn, autocommit=True) as connection:
+        pid = connection.info.backend_pid
         for _ in range(times):
             connection.execute(sql.encode())
+    with psycopg.connect(dsn, autocommit=True) as other:
+        gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)"
+        until(lambda: (other.execute(gone, [pid]).fetchone() or (False,))[0])
 
 
 def ticks(sampler: Sampler, *between: Callable[[], object]) -> list[Tick]:
