@@ -56,7 +56,7 @@ class Rule:
     variants: tuple[SqlVariant, ...] = ()
     """The queries of a rule that is SQL."""
     role: str = "nothing"
-    """What a rule that is SQL takes to see everything: ``nothing``, ``pg_monitor``, ``superuser``."""
+    """What a rule that is SQL takes to see everything: ``nothing``, ``select``, ``pg_monitor``."""
     unseen: str = ""
     """What it does not see with less."""
 

@@ -5,7 +5,7 @@ end::
 
     -- severity: warning
     -- versions: 13-              the servers that the first query fits; 13-16, 17-
-    -- needs: nothing             or pg_monitor, superuser: what it takes to see everything
+    -- needs: nothing             or select (on all tables), pg_monitor: what it takes to see everything
     -- unseen: other roles' ...   what a lesser role does not see
     -- threshold: min_days = 30 (why)
 
@@ -27,7 +27,12 @@ from sqladvisor.finding import SEVERITIES, Finding, Fix
 from sqladvisor.rule import HEALTH, Rule, SqlVariant
 
 COLUMNS = ("severity", "object", "message", "figures", "fix", "fix_description", "notes")
-NEEDS = ("nothing", "pg_monitor", "superuser")
+NEEDS = {
+    "nothing": "",
+    "select": "SELECT on the tables",
+    "pg_monitor": "pg_monitor",
+}
+"""What a rule needs to see everything, in words."""
 NOTE = "note"
 _DIRECTIVE = re.compile(r"(severity|versions|needs|unseen|threshold): *(.*)")
 _VERSIONS = re.compile(r"-- versions: *(\d+)-(\d*) *$")
@@ -132,9 +137,7 @@ def _document(doc: list[str], needs: str, unseen: str, variants: tuple[SqlVarian
     newest = [v.highest for v in variants]
     upto = "" if None in newest else f" to {max(h for h in newest if h)}"
     if needs != "nothing":
-        text += f"\nNeeds: {needs}; without it unseen: {unseen or 'all of it'}."
-    elif unseen:
-        text += f"\nUnseen: {unseen}."
+        text += f"\nNeeds: {NEEDS[needs]}; without it unseen: {unseen or 'all of it'}."
     if lowest > 13 or upto:
         text += f"\nVersions: PostgreSQL {lowest}{upto or ' and newer'}."
     return text

@@ -12,17 +12,14 @@
 --
 -- severity: warning
 -- versions: 13-
--- needs: nothing
+-- needs: select
 -- unseen: indexes of tables that the role may not SELECT from
 -- threshold: min_share = 0.5 (of the file)
 -- threshold: min_waste_mb = 10 (below it nobody notices)
-WITH locked AS (
-    SELECT l.relation FROM pg_locks l
-    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-), indexes AS (
+WITH indexes AS (
     SELECT i.indexrelid, i.indrelid, i.indkey, n.nspname, t.relname AS table_name, x.relname AS index_name,
            CASE WHEN i.indpred IS NULL THEN greatest(x.reltuples, t.reltuples) ELSE x.reltuples END::numeric AS rows,
+           x.relpages::numeric * 8192 AS bytes,
            coalesce((SELECT option_value::numeric FROM pg_options_to_table(x.reloptions)
                      WHERE option_name = 'fillfactor'), 90) AS fillfactor
     FROM pg_index i
@@ -32,10 +29,8 @@ WITH locked AS (
     JOIN pg_namespace n ON n.oid = t.relnamespace
     WHERE i.indisvalid AND x.relpersistence <> 't' AND x.reltuples >= 0 AND t.reltuples >= 0
       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-      AND i.indexrelid NOT IN (SELECT relation FROM locked WHERE relation IS NOT NULL)
-      AND i.indrelid NOT IN (SELECT relation FROM locked WHERE relation IS NOT NULL)
 ), widths AS (
-    SELECT i.indexrelid, i.indrelid, i.rows, i.fillfactor,
+    SELECT i.indexrelid, i.indrelid, i.rows, i.bytes, i.fillfactor,
            bool_or(s.attname IS NULL) AS unknown, bool_or(s.null_frac > 0) AS nulls,
            sum((1 - s.null_frac::numeric) * s.avg_width + CASE
                WHEN a.attlen < 0 AND s.avg_width < 100 OR a.attnum = 1 THEN 0
@@ -46,9 +41,9 @@ WITH locked AS (
     LEFT JOIN pg_stats s ON s.schemaname = i.nspname AND NOT s.inherited
          AND s.tablename = CASE WHEN i.indkey[a.attnum - 1] = 0 THEN i.index_name ELSE i.table_name END
          AND s.attname = coalesce(c.attname, a.attname)
-    GROUP BY i.indexrelid, i.indrelid, i.rows, i.fillfactor
+    GROUP BY i.indexrelid, i.indrelid, i.rows, i.bytes, i.fillfactor
 ), sized AS (
-    SELECT indexrelid, indrelid, rows, pg_relation_size(indexrelid)::numeric AS bytes,
+    SELECT indexrelid, indrelid, rows, bytes,
            -- Leaf pages: 24 bytes of header, 16 of special space; 8 (16 with a null bitmap) for each
            -- tuple's header and 4 for its line pointer. Upper levels: a hundredth, and the metapage.
            (2 + ceil(1.01 * rows / greatest(1, floor((8152 * fillfactor / 100) / (

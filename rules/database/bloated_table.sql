@@ -12,17 +12,14 @@
 --
 -- severity: warning
 -- versions: 13-
--- needs: nothing
+-- needs: select
 -- unseen: tables that the role may not SELECT from
 -- threshold: min_share = 0.5 (of the file: less fills up again by itself)
 -- threshold: min_waste_mb = 20 (below it nobody notices)
-WITH locked AS (
-    SELECT l.relation FROM pg_locks l
-    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-), tables AS (
+WITH tables AS (
     SELECT c.oid, n.nspname, c.relname,
-           greatest(c.reltuples, pg_stat_get_live_tuples(c.oid))::numeric AS rows,
+           -- Both are of the last VACUUM or ANALYZE: they fit one another, whatever came after.
+           c.reltuples::numeric AS rows, c.relpages::numeric * 8192 AS bytes,
            coalesce((SELECT option_value::numeric FROM pg_options_to_table(c.reloptions)
                      WHERE option_name = 'fillfactor'), 100) AS fillfactor
     FROM pg_class c
@@ -30,10 +27,9 @@ WITH locked AS (
     JOIN pg_am m ON m.oid = c.relam AND m.amname = 'heap'
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.reltuples >= 0
       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-      AND c.oid NOT IN (SELECT relation FROM locked WHERE relation IS NOT NULL)
       AND c.relpages::bigint * 8192 >= :min_waste_mb * 1048576
 ), widths AS (
-    SELECT t.oid, t.rows, t.fillfactor, count(*) AS columns,
+    SELECT t.oid, t.rows, t.bytes, t.fillfactor, count(*) AS columns,
            bool_or(a.attisdropped AND a.attlen < 0 OR NOT a.attisdropped AND s.attname IS NULL) AS unknown,
            bool_or(coalesce(s.null_frac, 1) > 0) AS nulls,
            -- A value, and before it the most that alignment can cost. Short values of variable width
@@ -50,9 +46,9 @@ WITH locked AS (
     LEFT JOIN pg_attribute before ON before.attrelid = t.oid AND before.attnum = a.attnum - 1
     LEFT JOIN pg_stats s ON s.schemaname = t.nspname AND s.tablename = t.relname
          AND s.attname = a.attname AND NOT s.inherited
-    GROUP BY t.oid, t.rows, t.fillfactor
+    GROUP BY t.oid, t.rows, t.bytes, t.fillfactor
 ), sized AS (
-    SELECT oid, rows, fillfactor, pg_relation_size(oid)::numeric AS bytes,
+    SELECT oid, rows, fillfactor, bytes,
            -- Tuple header and null bitmap, data, both MAXALIGNed; a page has 24 bytes of header, and 4
            -- for each tuple's line pointer. What is left of a page holds no further tuple.
            ceil(rows / greatest(1, floor((8168 * fillfactor / 100) / (4 + least(

@@ -9,7 +9,7 @@
 --
 -- severity: warning
 -- versions: 13-
--- needs: nothing
+-- needs: select
 -- unseen: sequences and columns that the role may not read
 -- threshold: min_share = 0.5 (of the range; from 0.85 on it is an error)
 WITH used AS (

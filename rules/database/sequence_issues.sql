@@ -9,7 +9,7 @@
 --
 -- severity: warning
 -- versions: 13-
--- needs: nothing
+-- needs: select
 -- unseen: sequences and columns that the role may not read
 WITH tied AS (
     SELECT s.seqrelid, s.seqcycle, ad.adrelid AS relid, ad.adnum AS attnum, true AS by_default

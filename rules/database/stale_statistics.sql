@@ -29,7 +29,8 @@ JOIN pg_class c ON c.oid = s.relid
 WHERE n_mod_since_analyze >= :min_rows + :min_share * n_live_tup
   -- What a session loads and analyzes at once is counted as changed only after its ANALYZE.
   AND NOT (coalesce(greatest(last_analyze, last_autoanalyze) > now() - interval '1 hour', false)
-           AND n_tup_upd + n_tup_del < :min_rows AND c.reltuples >= 0.9 * n_live_tup)
+           AND n_tup_upd + n_tup_del < :min_rows AND n_tup_ins <= 1.1 * n_mod_since_analyze
+           AND c.reltuples >= 0.9 * n_mod_since_analyze)
    OR greatest(last_analyze, last_autoanalyze) IS NULL AND c.reltuples <= 0 AND n_live_tup >= :min_rows
 ORDER BY n_mod_since_analyze DESC, 2
 LIMIT 20;

@@ -13,7 +13,7 @@
 -- threshold: min_rows = 10000 (a smaller table is read in about a millisecond)
 WITH keys AS (
     SELECT f.conname, f.conrelid, f.confrelid, f.conkey, c.relkind,
-           greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::bigint AS rows,
+           CASE WHEN c.reltuples > 0 THEN c.reltuples ELSE pg_stat_get_live_tuples(c.oid) END::bigint AS rows,
            coalesce(pg_stat_get_tuples_deleted(f.confrelid), 0) AS deletes,
            (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ordinality)
             FROM unnest(f.conkey) WITH ORDINALITY k(attnum, ordinality)

@@ -265,6 +265,7 @@ def render_json(report: Report) -> str:
             "name": seen.health.role.name,
             "superuser": seen.health.role.superuser,
             "sees_others": seen.health.role.monitor,
+            "reads_all_tables": seen.health.role.reader,
         },
         "checks": seen.health.checked if seen.health else 0,
     }

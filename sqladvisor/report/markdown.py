@@ -38,7 +38,7 @@ _BLOCK = re.compile(r"^\s*(\d*)([#+=.)-])")
 _LINKED = re.compile(r"(?<=[@#!])(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 _ZERO_WIDTH_SPACE = "\u200b"
 _PLAIN = Painter(False)
-_SECTIONS = ("Why:", "Fix:", "Silent when:", "Source:", "Needs:", "Unseen:", "Versions:")
+_SECTIONS = ("Why:", "Fix:", "Silent when:", "Source:", "Needs:", "Versions:")
 _SAID = 250
 """Characters kept free to say what was left out."""
 

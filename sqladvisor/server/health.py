@@ -21,22 +21,33 @@ from sqladvisor.server.connect import one_line
 from sqladvisor.server.session import LiveSession
 
 _ROLE = """
-SELECT r.rolname::text, r.rolsuper, r.rolsuper OR pg_has_role(r.oid, 'pg_read_all_stats', 'USAGE')
+/* sqladvisor */
+SELECT quote_ident(r.rolname), r.rolsuper,
+       r.rolsuper OR pg_has_role(r.oid, 'pg_read_all_stats', 'USAGE'),
+       r.rolsuper OR NOT EXISTS (
+           SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+             AND (c.relkind IN ('r', 'm', 'p') AND NOT has_table_privilege(c.oid, 'SELECT')
+                  OR CASE WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(c.oid, 'SELECT, USAGE') END))
 FROM pg_roles r WHERE r.rolname = current_user"""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Who we are on the server, and whether we see the sessions and statements of others."""
+    """Who we are on the server. ``name`` is quoted where it must be."""
 
     name: str
     superuser: bool
     monitor: bool
+    """Whether we see the sessions and statements of others."""
+    reader: bool
+    """Whether we may SELECT from all tables and sequences: statistics are shown only then."""
 
-    def has(self, needed: str) -> bool:
-        if needed == "superuser":
-            return self.superuser
-        return needed == "nothing" or self.monitor
+    def lacks(self, needed: str) -> str:
+        """What to grant so that a rule sees everything; "" where it does."""
+        if needed == "pg_monitor" and not self.monitor:
+            return "pg_monitor"
+        return "pg_read_all_data" if needed == "select" and not self.reader else ""
 
 
 @dataclass(slots=True)
@@ -67,7 +78,7 @@ def examine(
 ) -> Health:
     """Run all rules that are queries. Raises ServerError when the server cannot be had any more."""
     health = Health(session.run(read_role))
-    hidden: dict[str, list[str]] = {}
+    hidden: dict[tuple[str, str], list[str]] = {}
     for rule in rules:
         if not rule.variants:
             continue
@@ -97,11 +108,11 @@ def examine(
             continue
         health.checked += 1
         health.findings += found
-        if rule.unseen and not health.role.has(rule.role):
-            hidden.setdefault(rule.unseen, []).append(rule.id)
-    for what, ids in hidden.items():
+        if grant := health.role.lacks(rule.role):
+            hidden.setdefault((rule.unseen, grant), []).append(rule.id)
+    for (what, grant), ids in hidden.items():
         health.unseen.append(
-            f"{what}: not seen by {', '.join(ids)} (GRANT pg_monitor TO {health.role.name} shows them)"
+            f"{what}: not seen by {', '.join(ids)} (GRANT {grant} TO {health.role.name} shows them)"
         )
     return health
 
