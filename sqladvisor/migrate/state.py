@@ -65,6 +65,8 @@ class SetState:
         Absent where nobody knows."""
         self.enum_values: dict[str, int] = {}
         """Enum types that got a value in the transaction that runs (ALTER TYPE … ADD VALUE)."""
+        self.default_partitions: dict[Key, Key] = {}
+        """Partitioned table → its DEFAULT partition."""
         self.constrained_domains: set[str] = set()
         """Domains with a CHECK or NOT NULL: a column of one is checked row by row."""
         self.settings: dict[str, str] = {}
@@ -152,6 +154,8 @@ class SetState:
             return None
         if judged:
             self.created[key] = migration
+        if node.get("partbound", {}).get("is_default"):
+            self.default_partitions[self.key(unwrap(node["inhRelations"][0])[1])] = key
         pending: list[tuple[Key, Node, str | None]] = []
         for wrapped in node.get("tableElts", ()):
             what, element = unwrap(wrapped)
@@ -184,6 +188,12 @@ class SetState:
                 self.modifiers[key, name] = modifiers(definition.get("typeName", {}))
             elif what == "AT_AddConstraint":
                 pending.append((key, definition, None))
+            elif what == "AT_AttachPartition":
+                if definition.get("bound", {}).get("is_default"):
+                    self.default_partitions[key] = self.key(definition.get("name", {}))
+            elif what == "AT_DetachPartition":
+                if self.default_partitions.get(key) == self.key(definition.get("name", {})):
+                    del self.default_partitions[key]
             elif what == "AT_DropConstraint":
                 self.constraints.get(key, {}).pop(name, None)
             elif what == "AT_ValidateConstraint":
@@ -284,6 +294,8 @@ class SetState:
                 key = self.key({"relname": name, "schemaname": schema})
                 self.created.pop(key, None)
                 self.constraints.pop(key, None)
+                for parent in [p for p, d in self.default_partitions.items() if d == key]:
+                    del self.default_partitions[parent]
         return None
 
     def _object(self, node: Node, migration: int, judged: bool) -> _Pending:
