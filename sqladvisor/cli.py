@@ -524,6 +524,25 @@ def gate(
             rich_help_panel="Trace",
         ),
     ] = True,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix",
+            "--rewrite",
+            help="Write the safe forms of hazards into the files, or into new ones, in the runner's "
+            "style; only what ends in the same schema and passes.",
+            rich_help_panel="Fixing",
+        ),
+    ] = False,
+    diff: Annotated[
+        bool,
+        typer.Option(
+            "--diff",
+            help="Print what --fix would change as a unified diff, write nothing, and exit with 1 if "
+            "there is something.",
+            rich_help_panel="Fixing",
+        ),
+    ] = False,
     postgres_bin: BinOption = None,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
@@ -555,7 +574,8 @@ def gate(
         each=each,
         min_rows=min_rows_for_error,
         cache=not no_cache,
-        trace=trace or bool(workload) or trace_report,
+        trace=trace or bool(workload) or trace_report or fix or diff,
+        fix="diff" if diff else "write" if fix else "",
         trace_report=trace_report,
         workload=tuple(workload or ()),
         plan_factor=plan_factor,

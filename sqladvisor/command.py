@@ -87,6 +87,8 @@ def run_gate(
         )
         return gate(paths, judged, progress=progress(output), stdin=read_stdin), config
 
+    if options.fix == "diff":
+        return guarded(lambda: show_diff(job()[0], output))
     return guarded(lambda: finish(*job(), output, default_fail_on="error"))
 
 

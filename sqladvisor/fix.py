@@ -88,7 +88,7 @@ def fix_files(
         data = load(path)
         if isinstance(data, InputProblem):
             continue
-        encoding = _encoding_of(data)
+        encoding = encoding_of(data)
         if encoding is None:
             fixed.left.append(f"{path}: not written back: its encoding is not known for certain")
             continue
@@ -97,17 +97,18 @@ def fix_files(
         if after == before:
             continue
         fixed.files += 1
-        fixed.diff += _diff(path, before, after)
+        fixed.diff += diff_of(path, before, after)
         if options.fix == "write":
             try:
-                _replace(path, data, encoding.encode(after))
+                replace_file(path, data, encoding.encode(after))
             except OSError as error:
                 message = f"not written back: {error.strerror or error}"
                 fixed.problems.append(InputProblem(path, message))
     return fixed
 
 
-def _encoding_of(data: bytes) -> _Encoding | None:
+def encoding_of(data: bytes) -> _Encoding | None:
+    """How a file is encoded, None where that is not known for certain."""
     encoding = next(e for e in _ENCODINGS if data.startswith(e.mark))
     try:
         same = encoding.encode(encoding.decode(data)) == data
@@ -146,7 +147,7 @@ class _Fixer:
                     self.settled.add(key)
                 else:
                     end = statement.start + len(statement.text)
-                    edits.append((statement.start, end, _with_line_ends(new, text)))
+                    edits.append((statement.start, end, with_line_ends(new, text)))
             if not edits:
                 break
             for start, end, new in reversed(edits):
@@ -222,7 +223,7 @@ def _comments(text: str) -> list[str]:
     return [comment for _, comment in comments(Source("", text))]
 
 
-def _with_line_ends(new: str, text: str) -> str:
+def with_line_ends(new: str, text: str) -> str:
     """New lines ended as the file ends its own."""
     if "\r" not in text:
         return new
@@ -233,10 +234,12 @@ def _with_line_ends(new: str, text: str) -> str:
     return new
 
 
-def _diff(path: str, before: str, after: str) -> str:
+def diff_of(path: str, before: str, after: str, *, new: bool = False) -> str:
+    """A unified diff of one file, as ``git apply`` and ``patch -p0`` take it."""
     from difflib import unified_diff
 
-    lines = unified_diff(_lines(before), _lines(after), path, path)
+    old = "/dev/null" if new else path
+    lines = unified_diff(_lines(before), _lines(after), old, path)
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
     )
@@ -249,7 +252,7 @@ def _lines(text: str) -> list[str]:
     ]
 
 
-def _replace(path: str, before: bytes, after: bytes) -> None:
+def replace_file(path: str, before: bytes, after: bytes) -> None:
     """Replace a file's contents at once, keeping its mode and, where we may, its owner.
 
     A symbolic link stays one. Raises OSError, also when the file has changed since it was read.

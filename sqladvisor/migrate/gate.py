@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqladvisor.auditor import Audited, finish
 from sqladvisor.auditor import Options as AuditOptions
@@ -23,10 +23,13 @@ from sqladvisor.migrate.runner import aux, choose, load_files, read_files
 from sqladvisor.migrate.start import Start, read_start
 from sqladvisor.report.model import Report
 from sqladvisor.rule import Rule, load_rules
-from sqladvisor.suppress import MARK, Suppression, read_suppressions
+from sqladvisor.suppress import MARK, Suppression, apply, read_suppressions
 
 if TYPE_CHECKING:
+    from sqladvisor.migrate.files import Files
     from sqladvisor.migrate.history import Change
+    from sqladvisor.migrate.stage import Stage
+    from sqladvisor.migrate.trace_gate import Tried
 
 Progress = Callable[[str], None]
 
@@ -59,6 +62,8 @@ class GateOptions:
     assume_rows: int = 1_000_000
     check_down: bool = True
     postgres_bin: str | None = None
+    fix: Literal["", "write", "diff"] = ""
+    """Write the safe forms of hazards into the files, or only say as a diff what that would be."""
     selection: Selection = field(default_factory=Selection)
     rule_packs: tuple[str, ...] = ()
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -92,6 +97,8 @@ def _gate(
     say: Progress,
     stdin: Callable[[], bytes] | None,
 ) -> Report:
+    if options.fix and "-" in paths:
+        raise InputError("standard input cannot be written back to: name the files to fix")
     rules = load_rules(("migration",), options.rule_packs)
     check_selection(options.selection, rules)
     check_thresholds(options.thresholds, rules)
@@ -113,7 +120,9 @@ def _gate(
         not options.each,
         options.thresholds,
     )
-    report = judged_report(migrations, changes, engine, settings, start, options, say)
+    report = judged_report(migrations, changes, engine, settings, start, options, say, files)
+    if options.fix == "write":
+        return _again(paths, options, say, report)
     if name:
         cache.save(
             name,
@@ -133,18 +142,43 @@ def judged_report(
     start: Start,
     options: GateOptions,
     say: Progress,
+    files: Files,
 ) -> Report:
     """Check, try, suppress, sort, count."""
     from sqladvisor.migrate.check import check_set
 
     checked = check_set(migrations, engine, settings, start.state(), judge_down=options.judge_down)
     found = checked.findings + _history_findings(migrations, changes or ())
+    suppressions: list[Suppression] = []
+    for path, text in migrations.texts.items():
+        if MARK in text:
+            suppressions += _suppressions(migrations, path, text, options)
     details: dict[str, Any] = {"runner": migrations.runner}
     server, tried_notes, tried_problems = "", [], []
     if options.trace:
         from sqladvisor.migrate.trace_gate import timeline, try_set
 
-        tried = try_set(migrations, found, start, settings, options, say)
+        def fixing(stage: Stage, tried: Tried) -> None:
+            from sqladvisor.migrate.rewrite import Gate, rewrite, write
+
+            selection = options.selection
+            made = rewrite(
+                Gate(
+                    files, migrations, tried.findings, engine, settings, start, stage,
+                    lambda f: selection.ignored_in(f.location.path, f.rule)
+                    or not apply([f], suppressions),
+                ),
+                say,
+            )  # fmt: skip
+            if options.fix == "write":
+                write(made, files)
+            verb = "rewritten" if options.fix == "write" else "can be rewritten"
+            tried.notes += [f"{verb}: {line}" for line in made.applied] + made.left
+            tried.problems += made.problems
+            details["diff"] = made.diff
+
+        then = fixing if options.fix else None
+        tried = try_set(migrations, found, start, settings, options, say, then)
         found, server = tried.findings, tried.server
         tried_notes, tried_problems = tried.notes, tried.problems
         if options.trace_report and tried.trace is not None:
@@ -158,9 +192,7 @@ def judged_report(
                *tried_notes],
         server=server,
     )  # fmt: skip
-    for path, text in migrations.texts.items():
-        if MARK in text:
-            audited.suppressions += _suppressions(migrations, path, text, options)
+    audited.suppressions = suppressions
     report = finish(engine, audited, AuditOptions(selection=options.selection))
     return replace(
         report,
@@ -168,6 +200,14 @@ def judged_report(
         statements=len(checked.contexts),
         details=details,
     )
+
+
+def _again(paths: Sequence[str], options: GateOptions, say: Progress, first: Report) -> Report:
+    """The report on the files as they are now, with what was done to them."""
+    now = _gate(paths, replace(options, fix=""), say, None)
+    done = [n for n in first.notes if n.startswith("rewritten: ") or " is not rewritten: " in n]
+    failed = [p for p in first.problems if p not in now.problems]
+    return replace(now, notes=(*done, *now.notes), problems=(*now.problems, *failed))
 
 
 def _suppressions(

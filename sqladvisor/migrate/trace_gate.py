@@ -71,8 +71,12 @@ def try_set(
     settings: Settings,
     options: GateOptions,
     say: Say,
+    then: Callable[[Stage, Tried], None] | None = None,
 ) -> Tried:
-    """Run the set and decide over the findings. Never raises for what a server does."""
+    """Run the set and decide over the findings. Never raises for what a server does.
+
+    ``then`` is called while the server is there, behind all else.
+    """
     tried = Tried(list(findings))
     workload = _workload(options.workload, tried)
     if not any(m.judged and m.up for m in migrations.migrations):
@@ -85,12 +89,14 @@ def try_set(
             cluster = stack.enter_context(Cluster(binaries, progress=say))
             number = cluster.version_num
             tried.server = f"traced on embedded PostgreSQL {number // 10000}.{number % 10000}"
-            _run(
+            stage = _run(
                 tried, binaries, cluster, migrations, start, known, settings, options, workload, say
             )
+            if then is not None:
+                then(stage, tried)
     except (ServerError, psycopg.Error) as error:
         cause = one_line(error) if isinstance(error, psycopg.Error) else str(error)
-        if options.dsn is not None or options.workload:
+        if options.dsn is not None or options.workload or options.fix:
             tried.problems.append(InputProblem("embedded server", cause))
         else:
             tried.notes.append(f"not traced: {cause} (--no-trace: static rules only)")
@@ -109,7 +115,7 @@ def _run(
     options: GateOptions,
     workload: Sequence[Statement],
     say: Say,
-) -> None:
+) -> Stage:
     sandbox = Sandbox(cluster, "gate")
     failed = _load(sandbox, start, known, say)
     stage = Stage(binaries, sandbox, migrations, say)
@@ -151,6 +157,7 @@ def _run(
         found = check_downs(stage, say)
         tried.findings += found.findings
         tried.notes += found.notes
+    return stage
 
 
 def _load(sandbox: Sandbox, start: Start, known: _Known, say: Say) -> list[str]:
