@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from sqladvisor.finding import Finding
 from sqladvisor.migrate.context import MigrationContext, blocks
-from sqladvisor.migrate.steps import batches, default_text, type_sql
+from sqladvisor.migrate.steps import batches, default_text, not_null_steps, type_sql
 from sqladvisor.rule import rule
 from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.statement import Node
@@ -62,6 +62,9 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
             return
         name, expression = str(column["colname"]), default_text(ctx, column)
         quoted = identifier(name)
+        last: list[str] = []
+        if any(unwrap(c)[1].get("contype") == "CONSTR_NOTNULL" for c in column["constraints"]):
+            last = not_null_steps(table, name, ctx.pg_version)
         why = (
             "is computed for each row"
             if computed
@@ -80,6 +83,7 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
                     f"ALTER TABLE {table.sql} ADD COLUMN {quoted} {type_sql(column['typeName'])}",
                     f"ALTER TABLE {table.sql} ALTER COLUMN {quoted} SET DEFAULT {expression}",
                     batches(table, f"{quoted} = {expression}", f"{quoted} IS NULL"),
+                    *last,
                 )
             ],
         )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from sqladvisor.finding import Finding
 from sqladvisor.migrate.context import MigrationContext, blocks
-from sqladvisor.migrate.steps import batches, named
+from sqladvisor.migrate.steps import batches, named, not_null_steps
 from sqladvisor.rule import rule
 from sqladvisor.sql.quote import identifier, literal
 from sqladvisor.sql.statement import Node
@@ -67,6 +67,7 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
                 f"CREATE SEQUENCE {sequence} AS {type_} OWNED BY {table.sql}.{quoted}",
                 f"ALTER TABLE {table.sql} ALTER COLUMN {quoted} SET DEFAULT {next_value}",
                 batches(table, f"{quoted} = {next_value}", f"{quoted} IS NULL"),
+                *not_null_steps(table, name, ctx.pg_version),
             )
         ],
     )

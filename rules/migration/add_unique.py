@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.migrate.context import MigrationContext, Table, blocks, columns_sql
-from sqladvisor.migrate.steps import named, type_sql
+from sqladvisor.migrate.steps import named, not_null_steps, type_sql
 from sqladvisor.rule import rule
 from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.statement import Node
@@ -104,20 +104,15 @@ def _nulls(constraint: Node, table: Table, ctx: MigrationContext) -> Iterator[Fi
             lock="ACCESS EXCLUSIVE",
             work="scan",
             fixes=[
-                ctx.sequence("before it, in transactions of their own", *_not_null(table, open_))
+                ctx.sequence(
+                    "before it, in transactions of their own", *_not_null(table, open_, ctx)
+                )
             ],
         )
 
 
-def _not_null(table: Table, columns: list[str]) -> list[str]:
-    steps = []
-    for column in columns:
-        name = named(table.key[1], column, "known")
-        steps += [
-            f"ALTER TABLE {table.sql} ADD CONSTRAINT {name} CHECK ({identifier(column)} IS NOT NULL) NOT VALID",
-            f"ALTER TABLE {table.sql} VALIDATE CONSTRAINT {name}",
-        ]
-    return steps
+def _not_null(table: Table, columns: list[str], ctx: MigrationContext) -> list[str]:
+    return [step for c in columns for step in not_null_steps(table, c, ctx.pg_version)]
 
 
 def _using_index(
@@ -145,7 +140,7 @@ def _using_index(
         f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table.sql} ({columns_sql(columns)}){also}{distinct}"
     ]
     if word == "PRIMARY KEY":
-        steps += _not_null(table, _nullable(table, columns, ctx))
+        steps += _not_null(table, _nullable(table, columns, ctx), ctx)
     deferrable = " DEFERRABLE" * bool(constraint.get("deferrable"))
     deferrable += " INITIALLY DEFERRED" * bool(constraint.get("initdeferred"))
     steps.append(

@@ -93,7 +93,7 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
     type_ = definition.get("typeName", {})
     if column is None:
         what, work = (
-            "unless both types store the same bytes (its old type is not known here)",
+            "and rewrites the table, unless both types store the same bytes (its old type is not known here)",
             "rewrite",
         )
     elif not _same_bytes(column, definition, table, ctx):

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 from sqladvisor.finding import Finding
 from sqladvisor.migrate.context import MigrationContext, blocks
+from sqladvisor.migrate.steps import VALID_CHECK_SPARES_SCAN, not_null_steps
 from sqladvisor.rule import rule
-from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.statement import Node
 
 SCHEMA = """CREATE TABLE users (id bigint PRIMARY KEY, email text, name text NOT NULL,
@@ -42,8 +42,6 @@ GOOD = [
     "CREATE TABLE t (a int); ALTER TABLE t ALTER COLUMN a SET NOT NULL;",
     "ALTER TABLE users ADD CONSTRAINT n NOT NULL email NOT VALID;",
 ]
-VALID_CHECK_SPARES_SCAN = 12
-NOT_VALID_NOT_NULL = 18
 
 
 @rule("AT_SetNotNull", severity="error")
@@ -54,24 +52,7 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
         return
     if ctx.pg_version >= VALID_CHECK_SPARES_SCAN and ctx.state.proves_not_null(table.key, name):
         return
-    quoted = identifier(name)
-    constraint = identifier(f"{table.key[1]}_{name}_not_null"[:63])
-    if ctx.pg_version >= NOT_VALID_NOT_NULL:
-        steps = [
-            f"ALTER TABLE {table.sql} ADD CONSTRAINT {constraint} NOT NULL {quoted} NOT VALID",
-            f"ALTER TABLE {table.sql} VALIDATE CONSTRAINT {constraint}",
-        ]
-    else:
-        steps = [
-            f"ALTER TABLE {table.sql} ADD CONSTRAINT {constraint} "
-            f"CHECK ({quoted} IS NOT NULL) NOT VALID",
-            f"ALTER TABLE {table.sql} VALIDATE CONSTRAINT {constraint}",
-        ]
-        if ctx.pg_version >= VALID_CHECK_SPARES_SCAN:
-            steps += [
-                f"ALTER TABLE {table.sql} ALTER COLUMN {quoted} SET NOT NULL",
-                f"ALTER TABLE {table.sql} DROP CONSTRAINT {constraint}",
-            ]
+    steps = not_null_steps(table, name, ctx.pg_version)
     yield ctx.finding(
         None,
         f"SET NOT NULL on {table.shown}.{name} {blocks('ACCESS EXCLUSIVE')} while all rows are read",

@@ -23,12 +23,14 @@ from sqladvisor.migrate.runner import aux, choose, load_files, read_files
 from sqladvisor.migrate.start import Start, read_start
 from sqladvisor.report.model import Report
 from sqladvisor.rule import Rule, load_rules
+from sqladvisor.sql.inputs import STDIN
 from sqladvisor.suppress import MARK, Suppression, apply, read_suppressions
 
 if TYPE_CHECKING:
     from sqladvisor.migrate.files import Files
     from sqladvisor.migrate.history import Change
     from sqladvisor.migrate.stage import Stage
+    from sqladvisor.migrate.state import SetState
     from sqladvisor.migrate.trace_gate import Tried
 
 Progress = Callable[[str], None]
@@ -154,7 +156,7 @@ def judged_report(
         if MARK in text:
             suppressions += _suppressions(migrations, path, text, options)
     details: dict[str, Any] = {"runner": migrations.runner}
-    server, tried_notes, tried_problems = "", [], []
+    server, tried_notes, tried_problems = start.description, [], []
     if options.trace:
         from sqladvisor.migrate.trace_gate import timeline, try_set
 
@@ -179,7 +181,7 @@ def judged_report(
 
         then = fixing if options.fix else None
         tried = try_set(migrations, found, start, settings, options, say, then)
-        found, server = tried.findings, tried.server
+        found, server = tried.findings, tried.server or server
         tried_notes, tried_problems = tried.notes, tried.problems
         if options.trace_report and tried.trace is not None:
             details["timeline"] = timeline(tried.trace)
@@ -188,7 +190,7 @@ def judged_report(
         findings=found,
         texts={**start.texts, **migrations.texts},
         files=len(migrations.texts),
-        notes=[*start.notes, *migrations.notes, *_notes(migrations, start, options),
+        notes=[*start.notes, *migrations.notes, *_notes(migrations, checked.state, options),
                *tried_notes],
         server=server,
     )  # fmt: skip
@@ -294,16 +296,18 @@ def _history_findings(migrations: MigrationSet, changes: Sequence[Change]) -> li
     return found
 
 
-def _notes(migrations: MigrationSet, start: Start, options: GateOptions) -> list[str]:
+def _notes(migrations: MigrationSet, state: SetState, options: GateOptions) -> list[str]:
     judged = sum(m.judged for m in migrations.migrations)
     notes = [
         f"read as {migrations.runner}: {judged} of {len(migrations.migrations)} "
         f"migration{'' if len(migrations.migrations) == 1 else 's'} judged"
     ]
-    if judged > 1 and options.base is None and not options.each:
+    if judged > 1 and options.base is None and not options.each and state.created:
+        count = len(state.created)
         notes.append(
-            "tables that the set creates count as empty: --base REF judges only what a branch adds, "
-            "--each every migration as deployed by itself"
+            f"{count} {'table' if count == 1 else 'tables'} that the set itself creates "
+            f"count{'s' * (count == 1)} as empty; --base REF judges only what a branch adds, --each "
+            "every migration as deployed by itself"
         )
     return notes
 
@@ -315,7 +319,7 @@ def _cache_key(
     options: GateOptions,
 ) -> str:
     """The cache's name for this run, "" for one that is not cached."""
-    if not options.cache or options.dsn is not None or "<stdin>" in sql:
+    if not options.cache or options.dsn is not None or options.trace or STDIN in sql:
         return ""
     settings = [
         options.runner, options.pg_version, options.judge_down, options.each, options.min_rows,

@@ -33,6 +33,8 @@ class Start:
     problems: list[InputProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
+    description: str = ""
+    """What it was read from, in words, where that is a server."""
 
     def state(self) -> SetState:
         """A state to apply the set to."""
@@ -72,7 +74,13 @@ def _from_server(dsn: str, say: Callable[[str], None]) -> Start:
         catalog = target.catalog
         version = target.connection.info.server_version // 10000
         rows = {k: r.rows for k, r in catalog.relations.items() if r.rows is not None}
-        return Start(catalog=catalog, pg_version=version, rows=rows, notes=list(target.notes))
+        return Start(
+            catalog=catalog,
+            pg_version=version,
+            rows=rows,
+            notes=list(target.notes),
+            description=f"static, from the schema of {target.description}",
+        )
 
 
 def start_state(schema: str | Iterable[Statement], catalog: Catalog | None = None) -> SetState:

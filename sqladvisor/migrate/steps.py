@@ -60,6 +60,33 @@ def default_text(ctx: MigrationContext, column: Node) -> str:
     return ""
 
 
+NOT_VALID_NOT_NULL = 18
+"""PostgreSQL's major version that brought NOT NULL … NOT VALID."""
+VALID_CHECK_SPARES_SCAN = 12
+"""The version from which SET NOT NULL trusts a validated CHECK."""
+
+
+def not_null_steps(table: Table, column: str, pg_version: int) -> list[str]:
+    """Statements that make a column NOT NULL without a scan under ACCESS EXCLUSIVE."""
+    quoted, name = identifier(column), named(table.key[1], column, "not_null")
+    alter = f"ALTER TABLE {table.sql}"
+    if pg_version >= NOT_VALID_NOT_NULL:
+        return [
+            f"{alter} ADD CONSTRAINT {name} NOT NULL {quoted} NOT VALID",
+            f"{alter} VALIDATE CONSTRAINT {name}",
+        ]
+    steps = [
+        f"{alter} ADD CONSTRAINT {name} CHECK ({quoted} IS NOT NULL) NOT VALID",
+        f"{alter} VALIDATE CONSTRAINT {name}",
+    ]
+    if pg_version >= VALID_CHECK_SPARES_SCAN:
+        steps += [
+            f"{alter} ALTER COLUMN {quoted} SET NOT NULL",
+            f"{alter} DROP CONSTRAINT {name}",
+        ]
+    return steps
+
+
 def keyed(table: Table) -> str:
     """The table's primary key if it is one integer column, quoted; "" otherwise."""
     key = table.relation.primary_key if table.relation else ()

@@ -290,7 +290,8 @@ def summary_line(report: Report, paint: Painter) -> str:
         tail += f", {paint('error', f'{len(report.problems)} could not be audited')}"
     if report.suppressed:
         tail += f", {report.suppressed} suppressed"
-    server = f" ({report.server})" if report.server else " (static: no --schema, no --dsn)"
+    without = "static" if report.command == "gate" else "static: no --schema, no --dsn"
+    server = f" ({report.server or without})"
     return f"{found} in {tail}{paint('dim', server)}"
 
 
