@@ -31,7 +31,7 @@ BAD = [
     "clock_timestamp();",
     "-- pg_version: 10\nALTER TABLE users ADD COLUMN active boolean DEFAULT true;",
     "CREATE SEQUENCE s; ALTER TABLE public.users ADD n bigint DEFAULT nextval('s');",
-    "CREATE FUNCTION roll() RETURNS int LANGUAGE sql AS 'SELECT 4';"
+    "CREATE FUNCTION roll() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 4; END';"
     "ALTER TABLE users ADD COLUMN n int DEFAULT roll();",
 ]
 GOOD = [

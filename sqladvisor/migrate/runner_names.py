@@ -274,8 +274,11 @@ def _versioned(
 # One folder a migration: diesel, Prisma ---------------------------------------------------------
 
 
+_DIESEL = re.compile(r"/\d[^/]*/(?:up|down)\.sql$")
+
+
 def is_diesel(files: Files, paths: Sequence[str]) -> bool:
-    return bool(paths) and all(os.path.basename(p) in ("up.sql", "down.sql") for p in paths)
+    return bool(paths) and all(_DIESEL.search(os.path.abspath(p)) for p in paths)
 
 
 def diesel(files: Files, paths: Sequence[str]) -> list[Migration]:
