@@ -31,14 +31,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def checks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Counts how often a set was really judged."""
     count = 0
-    judge = gate_module.static_report
+    judge = gate_module.judged_report
 
     def counted(*arguments: object) -> Report:
         nonlocal count
         count += 1
         return judge(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gate_module, "static_report", counted)
+    monkeypatch.setattr(gate_module, "judged_report", counted)
     return lambda: count
 
 
