@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-gate bench-serve bench-logs docs clean
+.PHONY: help demo test lint format bench bench-gate bench-indexes bench-serve bench-logs docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -40,6 +40,10 @@ format: $(VENV)/.dev ## Format and fix what can be fixed
 
 bench-gate: $(VENV)/.installed ## Time the migration gate on generated folders of 1,700 and 5,000 files
 	$(BIN)/python benchmarks/gate.py
+
+bench-indexes: $(VENV)/.installed ## Index advice against its peers: TPC-H on PostgreSQL 15 with HypoPG (apt: postgresql-15-hypopg)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python benchmarks/indexes.py
 
 bench: $(VENV)/.installed ## Start-up and throughput, as ratios to the bare parser in the same run
 	$(BIN)/python benchmarks/static.py

@@ -21,8 +21,9 @@ ROUNDS = 60
 """Pricing rounds for one budget; the relaxed program settles after 5 to 25 on TPC-H."""
 SEARCH_CALLS = 10
 """Planner calls for one statement in one round: prices change, so a long search waits for better."""
-SLACK = (0.25, 1.0)
-"""Shares of the remaining gap within which further plans are looked for at the end."""
+SLACK = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+"""Shares of the remaining gap within which plans beside the cheapest are looked for, in turn: no set
+better than the best found has a plan dearer than its cheapest by more than the whole gap."""
 CLOSED = 0.001
 """Relative gap at which nothing more is looked for."""
 SOLVER_S = 20.0
@@ -106,6 +107,7 @@ class Optimiser:
         self.statements = statements
         self.terms = terms
         self._say = say or (lambda _: None)
+        self._found: list[IndexSet] = []
         self._today = [s.plan(terms.today).cost for s in statements]
         self.base = sum(s.weight * c for s, c in zip(statements, self._today, strict=True))
 
@@ -120,44 +122,30 @@ class Optimiser:
 
     def choose(self, budget: float | None, stop: Stop) -> Choice:
         """The best set of indexes within ``budget`` bytes (None: any)."""
-        sizes = self.terms.sizes
-        fitting = set_of(i for i, size in sizes.items() if budget is None or size <= budget)
-        best = self._measure(self.terms.today | self.terms.required, budget, fitting)
-        bound, parts, complete = 0.0, None, False
-        for round_ in range(ROUNDS):
-            self._say(f"searching plans: round {round_ + 1}, {self.calls:,} planner calls")
-            problem = self._problem(fitting)
-            prices = relax(problem, budget)
-            shares = discover.shares(problem, prices, self.statements)
-            parts = [self._with_use(n, own) for n, own in enumerate(shares)]
-            before = self._known()
-            found = []
-            for statement, own in zip(self.statements, parts, strict=True):
-                if stop.now(self.calls):
-                    break
-                found.append(discover.search(statement, own, 0.0, SEARCH_CALLS, fitting))
-            if len(found) < len(self.statements):
-                break
-            bound = max(bound, discover.bound(problem, prices, shares, found, budget))
-            complete = all(f.complete for f in found)
-            if complete and self._known() == before:
-                break
-        best = self._settle(best, budget, fitting, stop)
-        for share in SLACK:
-            gap = best[0] - bound
-            if parts is None or stop.now(self.calls) or gap <= CLOSED * best[0]:
+        sizes = self.terms.sizes.items()
+        fitting = set_of(i for i, size in sizes if budget is None or size <= budget)
+        best = self._measure(self.terms.today | self.terms.required)
+        for earlier in self._found:
+            if budget is None or self._size(earlier) <= budget:
+                best = min(best, self._measure(earlier))
+        bound, complete = 0.0, False
+        for slack in SLACK:
+            room = slack * max(best[0] - bound, 0.0)
+            if slack and room <= CLOSED * slack * best[0]:
                 break
             before = self._known()
-            for statement, own in zip(self.statements, parts, strict=True):
-                if not stop.now(self.calls):
-                    discover.search(statement, own, gap * share, SEARCH_CALLS, fitting)
-            if self._known() != before:
-                best = self._settle(best, budget, fitting, stop)
+            found = self._price(budget, fitting, room, stop)
+            bound, complete = max(bound, found[0]), found[1]
+            if not slack or self._known() != before:
+                best = min(best, self._settle(budget, fitting, stop))
+            if stop.now(self.calls):
+                break
         value, chosen = best
+        self._found.append(chosen)
         return Choice(
             budget,
             chosen,
-            sum(sizes.get(i, 0) for i in members(chosen)),
+            self._size(chosen),
             total(self.statements, chosen),
             value,
             min(bound, value),
@@ -166,23 +154,49 @@ class Optimiser:
             (chosen & ~self.terms.today).bit_count(),
         )
 
+    def _price(
+        self, budget: float | None, fitting: IndexSet, slack: float, stop: Stop
+    ) -> tuple[float, bool]:
+        """Search at the relaxed program's prices until they stay: a bound, and whether they do.
+
+        With ``slack`` once, for the plans that come next after the cheapest.
+        """
+        bound, complete = 0.0, False
+        for round_ in range(1 if slack else ROUNDS):
+            self._say(f"searching plans: round {round_ + 1}, {self.calls:,} planner calls")
+            problem = self._problem(fitting)
+            prices = relax(problem, budget)
+            shares = discover.shares(problem, prices, self.statements)
+            before = self._known()
+            found = []
+            for number, own in enumerate(shares):
+                if stop.now(self.calls):
+                    return bound, False
+                statement, priced = self.statements[number], self._with_use(number, own)
+                found.append(discover.search(statement, priced, slack, SEARCH_CALLS, fitting))
+            bound = max(bound, discover.bound(problem, prices, shares, found, budget))
+            if self._known() == before:
+                complete = all(f.complete for f in found)
+                break
+        return bound, complete or bool(slack)
+
     def _settle(
-        self, best: tuple[float, IndexSet], budget: float | None, fitting: IndexSet, stop: Stop
+        self, budget: float | None, fitting: IndexSet, stop: Stop
     ) -> tuple[float, IndexSet]:
         """Solve, explain the answer for real, learn from it, until it holds what it promises."""
+        best = float("inf"), self.terms.today
         for _ in range(ROUNDS):
             before = self._known()
             solution = solve(self._problem(fitting), budget, time_limit=stop.left_s())
-            measured = self._measure(solution.chosen, budget, fitting)
-            if measured < best:
-                best = measured
+            best = min(best, self._measure(solution.chosen))
             if self._known() == before or stop.now(self.calls):
                 break
         return best
 
-    def _measure(
-        self, chosen: IndexSet, budget: float | None, fitting: IndexSet
-    ) -> tuple[float, IndexSet]:
+    def _size(self, chosen: IndexSet) -> int:
+        return sum(self.terms.sizes.get(i, 0) for i in members(chosen))
+
+    def _measure(self, chosen: IndexSet) -> tuple[float, IndexSet]:
         """The value of a set, explained; without the indexes that no plan uses."""
         used = self.terms.required | (chosen & self.terms.today)
         for statement in self.statements:

@@ -163,7 +163,9 @@ def recommend(
     optimiser = Optimiser(offers.priced, terms, say)
     choice = optimiser.choose(settings.budget_bytes, stop)
     curve = _curve(optimiser, choice, settings, stop)
-    choice = min((c for c in (choice, *curve) if _fits(c, settings)), key=lambda c: c.value)
+    if curve and not stop.now(optimiser.calls):
+        again = optimiser.choose(settings.budget_bytes, stop)  # with what the curve has taught
+        choice = min(again, choice, key=lambda c: c.value)
     chosen, covered = _consolidate(offers, optimiser, choice.indexes)
     unplanned = tuple((workload.queries[n].name, why) for n, why in offers.unplanned)
     result = Recommendation(
@@ -194,10 +196,6 @@ def recommend(
 
 def _small(relation: Relation) -> bool:
     return relation.rows is not None and relation.rows < SMALL_RELATION_ROWS
-
-
-def _fits(choice: Choice, settings: Settings) -> bool:
-    return settings.budget_bytes is None or choice.size_bytes <= settings.budget_bytes
 
 
 def _budget(choice: Choice) -> float:
