@@ -681,13 +681,13 @@ def indexes(
             "-w",
             metavar="PATH",
             help="Queries: SQL files, directories, programs, or -; `-- weight: N` above a query says "
-            "how often it is called. Repeatable [default with --dsn: pg_stat_statements].",
+            "how often it is called. Repeatable. Without it, with --dsn: pg_stat_statements.",
         ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Storage for new indexes: 500MB, 2GB [default: no limit]."
+            metavar="SIZE", help="Storage for new indexes: 500MB, 2GB. Without it: what pays."
         ),
     ] = None,
     max_width: Annotated[

@@ -34,6 +34,8 @@ from sqladvisor.server.target import Target, open_live, open_sandbox
 from sqladvisor.server.whatif import WhatIf
 from sqladvisor.sql.source import read_source, statements
 
+MIN_SCANS, MIN_DAYS = 10_000.0, 1.0
+"""Scans or days that the counters must cover to say how much is written for each scan."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -248,8 +250,8 @@ def _scale(workload: Workload, target: Target) -> float | None:
             raise
         return None
     counted = float(row[0] or 0) if row else 0.0
-    if not counted:
-        return None
+    if counted < MIN_SCANS and (target.catalog.counted_days or 0.0) < MIN_DAYS:
+        return None  # what was loaded for a start would pass for what is written every day
     if workload.complete:
         return 1.0
     asked = sum(q.calls * len(q.context.tree.by_kind.get("RangeVar", ())) for q in workload.queries)

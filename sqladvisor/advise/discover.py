@@ -110,7 +110,7 @@ def bound(
     budget: float | None,
 ) -> float:
     """The Lagrangian bound: no set of offered indexes within the budget has a lower cost."""
-    paid: dict[int, float] = {}
+    paid: dict[int, float] = dict.fromkeys(members(problem.required), 0.0)
     for own in parts:
         for index, part in own.items():
             paid[index] = paid.get(index, 0.0) + part
@@ -119,5 +119,6 @@ def bound(
         result -= prices.megabyte * budget / MB
     for index, sum_ in paid.items():
         whole = prices.megabyte * problem.sizes.get(index, 0) / MB + problem.upkeep.get(index, 0.0)
-        result += min(0.0, whole - sum_)
+        left = whole - sum_
+        result += left if problem.required >> index & 1 else min(0.0, left)
     return result

@@ -18,6 +18,8 @@ from sqladvisor.catalog.model import Catalog, Index, Relation
 from sqladvisor.context import SMALL_RELATION_ROWS
 from sqladvisor.server.whatif import WhatIf
 
+COLUMN = 0.25
+"""What a further column of an index has to save, as a share of what the index has to."""
 CURVE = (0.1, 0.25, 0.5, 0.75)
 """Budgets of the curve, as shares of the size of the set without a budget."""
 SAME = 0.01
@@ -216,7 +218,9 @@ def _terms(offers: Offers, workload: Workload, settings: Settings, upkeep: Upkee
         for offered in offers.indexes:
             if offered.existing is None:
                 heap = (offered.relation.pages or 1) * PAGE
-                share = 1 + min(offered.size_bytes / heap, 1.0)
+                assert offered.index is not None
+                more = len(offered.index.keys) + len(offered.index.include) - 1
+                share = 1 + min(offered.size_bytes / heap, 1.0) + COLUMN * more
                 own = prices.get(offered.number, 0.0)
                 prices[offered.number] = own + share * least.get(offered.number, 0.0)
     required = set_of(

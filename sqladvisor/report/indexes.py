@@ -62,10 +62,10 @@ def _ddl(found: Recommendation, paint: Painter) -> list[str]:
 
 
 def _create(create: Create, found: Recommendation, paint: Painter, verbose: bool) -> list[str]:
-    total = found.choice.cost or 1.0
+    total = found.cost_before or 1.0
     head = f"{paint('bold', printable(create.name))}  {size_of(create.size_bytes)}"
     if create.saves > 0:
-        head += f"  without it the workload costs {create.saves / total:+.1%}"
+        head += f"  without it: {create.saves / total:+.1%} of today's cost"
     if create.upkeep and not found.alike:
         head += f"  upkeep {_cost(create.upkeep)}"
     lines = [head]
