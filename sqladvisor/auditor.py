@@ -38,10 +38,14 @@ class Options:
     schema: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     dsn: str | None = None
+    snapshot: str | None = None
+    """A snapshot file to plan on."""
     analyze: bool = False
     allow_writes: bool = False
     postgres_bin: str | None = None
     assume_rows: int = 1_000_000
+    assume_table_rows: Mapping[str, int] = field(default_factory=dict)
+    """Other counts by table, as written in SQL (may be qualified)."""
     timeout_ms: int = 30_000
     selection: Selection = field(default_factory=Selection)
     rule_packs: tuple[str, ...] = ()
@@ -53,7 +57,7 @@ class Options:
 
     @property
     def needs_server(self) -> bool:
-        return bool(self.schema or self.data or self.dsn)
+        return bool(self.schema or self.data or self.dsn or self.snapshot)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from sqladvisor.__main__ import split
 from sqladvisor.auditor import Options
 from sqladvisor.command import (
     Output,
+    assumed_rows,
     further,
     guarded,
     run_audit,
@@ -20,6 +21,7 @@ from sqladvisor.command import (
     run_gate,
     run_indexes,
     run_live,
+    run_snapshot,
 )
 from sqladvisor.engine import Selection
 from sqladvisor.errors import InputError
@@ -55,6 +57,14 @@ class FailOn(StrEnum):
     never = "never"
 
 
+class Values(StrEnum):
+    """What a snapshot has of the values in statistics."""
+
+    masked = "masked"
+    none = "none"
+    full = "full"
+
+
 class WhatIfChoice(StrEnum):
     """Planners that price indexes which do not exist."""
 
@@ -77,6 +87,14 @@ OutputOption = Annotated[
 def _check_also(values: list[str] | None) -> list[str] | None:
     try:
         further(Output(also=tuple(values or ())))
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
+    return values
+
+
+def _check_assume(values: list[str] | None) -> list[str] | None:
+    try:
+        assumed_rows(values or ())
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
     return values
@@ -145,6 +163,24 @@ DsnOption = Annotated[
     typer.Option(
         metavar="DSN",
         help="A live server instead: read-only session, time-limited. [env: SQLADVISOR_DSN with --dsn env]",
+        rich_help_panel="Server",
+    ),
+]
+SnapshotOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Plan on a snapshot instead, made by `sqladvisor snapshot`: no server needed.",
+        rich_help_panel="Server",
+    ),
+]
+AssumeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[TABLE=]N",
+        callback=_check_assume,
+        help="Rows taken for each table of a --schema without --data [default: 1000000], or for one "
+        "table. Repeatable.",
         rich_help_panel="Server",
     ),
 ]
@@ -248,6 +284,7 @@ def audit(
     schema: SchemaOption = None,
     data: DataOption = None,
     dsn: DsnOption = None,
+    snapshot: SnapshotOption = None,
     analyze: AnalyzeOption = False,
     allow_writes: AllowWritesOption = False,
     fix: Annotated[
@@ -268,15 +305,7 @@ def audit(
             rich_help_panel="Fixing",
         ),
     ] = False,
-    assume_rows: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Rows taken for each table of a --schema without --data.",
-            rich_help_panel="Server",
-        ),
-    ] = 1_000_000,
+    assume_rows: AssumeOption = None,
     timeout: TimeoutOption = 30.0,
     postgres_bin: BinOption = None,
     select: SelectOption = None,
@@ -296,16 +325,20 @@ def audit(
     """Find what is slow or wrong in files of queries, with the fix and the evidence.
 
     Static with nothing else; with --schema (and --data) plans, index advice and measured times
-    come from an embedded PostgreSQL; with --dsn from yours, without harm.
+    come from an embedded PostgreSQL; with --dsn from yours, without harm; with --snapshot from one
+    that plans like yours.
     """
+    rows, table_rows = assumed_rows(assume_rows or ())
     options = Options(
         schema=tuple(schema or ()),
         data=tuple(data or ()),
         dsn=dsn,
+        snapshot=snapshot,
         analyze=analyze,
         allow_writes=allow_writes,
         postgres_bin=postgres_bin,
-        assume_rows=assume_rows,
+        assume_rows=rows,
+        assume_table_rows=table_rows,
         timeout_ms=int(timeout * 1000),
         selection=Selection(split(select or ()), split(ignore or ())),
         rule_packs=tuple(rules or ()),
@@ -341,6 +374,7 @@ def explain(
     schema: SchemaOption = None,
     data: DataOption = None,
     dsn: DsnOption = None,
+    snapshot: SnapshotOption = None,
     analyze: AnalyzeOption = False,
     allow_writes: AllowWritesOption = False,
     timeout: TimeoutOption = 30.0,
@@ -375,6 +409,7 @@ def explain(
         schema=tuple(schema or ()),
         data=tuple(data or ()),
         dsn=dsn,
+        snapshot=snapshot,
         analyze=analyze,
         allow_writes=allow_writes,
         postgres_bin=postgres_bin,
@@ -788,6 +823,51 @@ def indexes(
         return run_indexes(options, shown, config_path=config)
 
     raise typer.Exit(guarded(job))
+
+
+@app.command(name="snapshot")
+def snapshot_(
+    dsn: Annotated[
+        str | None,
+        typer.Argument(metavar="DSN", help="The database [default: SQLADVISOR_DSN, or libpq's]."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Where to write it: .json, or .json.zst compressed [default: standard output].",
+        ),
+    ] = None,
+    values: Annotated[
+        Values,
+        typer.Option(
+            help="The texts among common values and histograms: stand-ins, nothing, or as they are. "
+            "Numbers and dates are masked in none but `none`."
+        ),
+    ] = Values.masked,
+    workload: Annotated[
+        bool, typer.Option(help="Also the statements of pg_stat_statements, without literals.")
+    ] = True,
+    timeout: TimeoutOption = 30.0,
+    postgres_bin: BinOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Save what plans depend on in a file: schema, planner statistics, settings, workload. No rows.
+
+    Read-only, as any role that may connect: with SELECT on the tables their statistics are seen.
+    """
+    raise typer.Exit(
+        run_snapshot(
+            dsn,
+            Output(path=output, quiet=quiet),
+            values=values.value,
+            workload=workload,
+            timeout_ms=int(timeout * 1000),
+            postgres_bin=postgres_bin,
+        )
+    )
 
 
 @app.command()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sqladvisor.migrate.gate import GateOptions
 
 FORMATS = ("text", "json", "sarif", "junit", "github", "gitlab", "markdown")
+MAX_ASSUMED = 100_000_000_000
+"""Rows of a table: files of such a size can be made without rows."""
 FAIL_ON = ("error", "warning", "info", "never")
 
 
@@ -90,6 +92,65 @@ def run_gate(
     if options.fix == "diff":
         return guarded(lambda: show_diff(job()[0], output))
     return guarded(lambda: finish(*job(), output, default_fail_on="error"))
+
+
+def run_snapshot(
+    dsn: str | None,
+    output: Output,
+    *,
+    values: str,
+    workload: bool,
+    timeout_ms: int,
+    postgres_bin: str | None,
+) -> int:
+    """The snapshot command: everything between parsed arguments and the exit code."""
+    from sqladvisor.catalog.snapshot import encode, save
+    from sqladvisor.server.binaries import find_binaries
+    from sqladvisor.server.connect import resolve_dsn
+    from sqladvisor.server.snapshot import take_snapshot
+
+    def job() -> int:
+        say = progress(output) or (lambda _: None)
+        snapshot = take_snapshot(
+            resolve_dsn(dsn),
+            find_binaries(postgres_bin),
+            values=values,
+            workload=workload,
+            timeout_ms=timeout_ms,
+            say=say,
+        )
+        say("")
+        if output.path in (None, "-"):
+            write(encode(snapshot), output)
+            return 0
+        path = str(output.path)
+        size = save(snapshot, path)
+        if not output.quiet:
+            tables = sum(r.kind in "rpmf" for r in snapshot.statistics.relations)
+            sys.stderr.write(
+                f"{printable(path)}: {tables} tables, {len(snapshot.workload)} statements, "
+                f"values {values}, {size:,} bytes\n"
+            )
+            for missing in (*snapshot.statistics.missing, *snapshot.workload_missing):
+                sys.stderr.write(f"  {printable(missing)}\n")
+        return 0
+
+    return guarded(job)
+
+
+def assumed_rows(values: Sequence[str]) -> tuple[int, dict[str, int]]:
+    """``--assume-rows``: a count for all tables, and those of single ones. Raises InputError."""
+    rows = Options().assume_rows
+    tables: dict[str, int] = {}
+    for value in values:
+        table, _, number = value.rpartition("=")
+        if not number.isdecimal() or not 0 < int(number) <= MAX_ASSUMED:
+            raise InputError(f"{value}: expected N or TABLE=N, N from 1 to {MAX_ASSUMED:,}")
+        if table:
+            tables[table] = int(number)
+        else:
+            rows = int(number)
+    return rows, tables
 
 
 def show_diff(report: Report, output: Output) -> int:

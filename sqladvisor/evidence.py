@@ -31,7 +31,7 @@ from sqladvisor.server.by_value import plans_by_value
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.explain import ExplainError, ExplainTimeout, explain, explainable
 from sqladvisor.server.parameters import has_parameters, with_types, with_values
-from sqladvisor.server.target import Target, open_live, open_sandbox
+from sqladvisor.server.target import Target, open_live, open_sandbox, open_snapshot
 from sqladvisor.sql.effects import writes
 from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.source import comments, read_source, statements
@@ -140,12 +140,16 @@ def _open(
     rows: Callable[[], Sequence[TableRows]] | None,
 ) -> Target | None:
     try:
+        if options.snapshot is not None:
+            return stack.enter_context(open_snapshot(options, say))
         if options.dsn is not None:
             return stack.enter_context(open_live(options, say))
         target = stack.enter_context(open_sandbox(options, say, rows() if rows else ()))
     except ServerError as error:
         audited.problems.append(
-            InputProblem("--dsn" if options.dsn else "embedded server", str(error))
+            InputProblem(
+                "--dsn" if options.dsn and not options.snapshot else "embedded server", str(error)
+            )
         )
         return None
     audited.problems += target.problems

@@ -8,6 +8,7 @@ sort order, then columns only carried along (INCLUDE). See the PostgreSQL manual
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -213,6 +214,9 @@ def _typical_width(type_name: str) -> int:
     return _WIDTHS.get(type_name, 32)
 
 
+_LITERAL = re.compile(r"'([^']*)'")
+
+
 def _partial(want: Wanted, relation: Relation) -> Iterator[Predicate]:
     """Predicates with literals that single out a small, fixed part of the table."""
     for predicate in want.of("equality", "null", "not-null", "boolean"):
@@ -235,6 +239,7 @@ def _share(predicate: Predicate, column: Column | None) -> float | None:
         return 1 - stats.null_frac
     share = 0.0
     known = False
+    text = _LITERAL.sub(lambda m: f"'{stats.recorded(m[1])}'", predicate.text)
     for value, frequency in zip(stats.most_common_vals, stats.most_common_freqs, strict=False):
         if predicate.use == "boolean":
             positive = not predicate.text.upper().startswith("NOT ") and "FALSE" not in (
@@ -242,7 +247,7 @@ def _share(predicate: Predicate, column: Column | None) -> float | None:
             )
             known = True
             share += frequency if (value == "t") == positive else 0
-        elif f"'{value}'" in predicate.text:
+        elif f"'{value}'" in text:
             known = True
             share += frequency
     # A value outside the most common ones says little of a *fixed* part: few values or none.

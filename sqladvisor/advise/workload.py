@@ -258,7 +258,7 @@ def _frequency(context: Context) -> float:
         value = constant(other)
         if value is None or value is ...:
             continue
-        text = ("t" if value else "f") if isinstance(value, bool) else str(value)
+        text = ("t" if value else "f") if isinstance(value, bool) else stats.recorded(str(value))
         if text in stats.most_common_vals:
             result *= stats.most_common_freqs[stats.most_common_vals.index(text)]
         else:

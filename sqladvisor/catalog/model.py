@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from sqladvisor.catalog.stand_ins import StandIns
 
 RelationKind = Literal["table", "partitioned", "view", "matview", "foreign"]
 
@@ -46,6 +49,12 @@ class ColumnStats:
     most_common_vals: tuple[str, ...] = ()
     most_common_freqs: tuple[float, ...] = ()
     histogram_bounds: tuple[str, ...] = ()
+    stand_ins: StandIns | None = field(default=None, repr=False)
+    """What values were replaced by, where they are those of a masked snapshot."""
+
+    def recorded(self, value: str) -> str:
+        """A query's value as these statistics have it."""
+        return (self.stand_ins and self.stand_ins.find(value)) or value
 
 
 @dataclass(frozen=True, slots=True)

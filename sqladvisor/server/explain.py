@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqladvisor.errors import InputError, ServerError
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.read import read_json
 from sqladvisor.server.connect import one_line
+from sqladvisor.server.masked import restored, translated
 
 GENERIC_PLAN_VERSION = 160000
 """server_version_num of the first PostgreSQL with EXPLAIN (GENERIC_PLAN)."""
@@ -85,17 +87,18 @@ def explain(
     if timeout_ms is not None:
         local["statement_timeout"] = str(timeout_ms)
     try:
-        command = _command(connection, sql, analyze, generic)
+        planned, back = translated(connection, sql)
+        command = _command(connection, planned, analyze, generic)
         idle = connection.info.transaction_status == TransactionStatus.IDLE
         if not (analyze or local) and idle and connection.autocommit:
-            return _run(connection, command, generic, parameters)
+            return _run(connection, command, generic, parameters, back)
         with connection.transaction(force_rollback=True):
             if analyze:
                 mode = b"WRITE" if writes else b"ONLY"
                 connection.execute(b"SET TRANSACTION READ " + mode)
             for name, value in local.items():
                 connection.execute("SELECT set_config(%s, %s, true)", (name, value))
-            return _run(connection, command, generic, parameters)
+            return _run(connection, command, generic, parameters, back)
     except psycopg.Error as error:
         raise refusal(connection, error) from error
 
@@ -130,6 +133,7 @@ def _run(
     command: bytes,
     generic: bool,
     parameters: Sequence[Any] | None,
+    back: dict[str, str],
 ) -> Plan:
     # A RawCursor leaves % and $1 alone; asking for binary results makes psycopg use the extended
     # protocol, whose messages hold one statement: a second one is an error, not run.
@@ -146,7 +150,7 @@ def _run(
     # Not by psycopg's JSON loader: it takes the session's encoding for UTF-8.
     text = (document or b"[]").decode(_encoding(connection), "replace")
     try:
-        return read_json(text)
+        return read_json(restored(json.loads(text), back) if back else text)
     except InputError:
         raise ExplainError(
             "PostgreSQL shows no plan for it: a rule rewrites it to nothing, or it is a command"

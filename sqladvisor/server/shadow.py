@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from sqladvisor.catalog.stand_ins import StandIns
 from sqladvisor.catalog.statistics import (
     FIELDS,
     ColumnStatistics,
@@ -29,6 +30,7 @@ from sqladvisor.server.connect import one_line
 from sqladvisor.server.dump import RESTORING_VERSION
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.extended_statistics import restore_extended
+from sqladvisor.server.masked import attach
 from sqladvisor.server.relation_files import (
     assumed_gin,
     pages_of,
@@ -73,10 +75,15 @@ class Shadow:
     cluster: Cluster
     name: str
     left_out: list[str] = field(default_factory=list)
+    stand_ins: StandIns | None = None
+    """Of a masked snapshot: what to replace the literals of statements by."""
 
     def connect(self) -> psycopg.Connection:
         """A session to plan in, as the plain role that owns everything."""
-        return self.cluster.connect(self.name, user=ROLE)
+        connection = self.cluster.connect(self.name, user=ROLE)
+        if self.stand_ins is not None:
+            attach(connection, self.stand_ins)
+        return connection
 
 
 def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) -> Shadow:

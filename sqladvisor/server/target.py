@@ -133,14 +133,18 @@ def _sandbox_target(
         assumptions = []
     else:
         description = f"embedded PostgreSQL {version}, no rows"
-        assumptions = [f"assumes {options.assume_rows:,} rows in each table (no --data)"]
+        given = ", ".join(f"{n:,} in {t}" for t, n in sorted(options.assume_table_rows.items()))
+        assumptions = [
+            f"assumes {options.assume_rows:,} rows in each {'other ' if given else ''}table"
+            f"{f', {given}' if given else ''} (no --data)"
+        ]
 
     def make_whatif(say: Say) -> WhatIf:
         say("building the shadow planner")
         schema = dump_schema(binaries, cluster.dsn(sandbox.name), plain_environment())
         statistics = read_statistics(connection)
         if not total:
-            statistics = assume_rows(statistics, options.assume_rows)
+            statistics = assume_rows(statistics, options.assume_rows, options.assume_table_rows)
         shadow = build_shadow(cluster, "shadow", schema, statistics)
         target.notes.extend(shadow.left_out)
         return stack.enter_context(closing(ShadowWhatIf(shadow)))
@@ -234,6 +238,64 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
             yield target
         except psycopg.Error as error:
             raise ServerError(f"{redact_dsn(dsn)}: {one_line(error)}") from error
+
+
+@contextmanager
+def open_snapshot(options: Options, say: Say) -> Iterator[Target]:
+    """A shadow of a snapshot file: plans and what-if, no rows. Raises InputError, ServerError."""
+    from sqladvisor.catalog.snapshot import load
+    from sqladvisor.server.snapshot import with_counters
+
+    path = str(options.snapshot)
+    say(f"reading {path}")
+    snapshot = load(path)
+    statistics = snapshot.statistics
+    with ExitStack() as stack:
+        binaries = find_binaries(options.postgres_bin)
+        cluster = stack.enter_context(Cluster(binaries, progress=say))
+        try:
+            say("building the shadow planner")
+            shadow = build_shadow(cluster, "shadow", snapshot.schema, statistics)
+            shadow.stand_ins = snapshot.stand_ins
+            connection = stack.enter_context(shadow.connect())
+            connection.execute(
+                "SELECT set_config('statement_timeout', %s, false)", [str(options.timeout_ms)]
+            )
+            catalog = with_counters(read_catalog(connection), snapshot)
+            here, there = cluster.version_num // 10000, statistics.version // 10000
+
+            def make_whatif(say: Say) -> WhatIf:
+                return stack.enter_context(closing(ShadowWhatIf(shadow)))
+
+            def make_ground(say: Say) -> psycopg.Connection:
+                say("making a database to try rewrites in")
+                empty = Sandbox(cluster, "proving")
+                source = read_source("schema", snapshot.schema.encode())
+                empty.load_ddl([source], say, Loaded(), rows=False, dumped=True)
+                return stack.enter_context(empty.connect())
+
+            notes = [*shadow.left_out, *statistics.missing]
+            if here != there:
+                notes.append(
+                    f"plans are those of PostgreSQL {_version(cluster.version_num)}, made from the "
+                    f"statistics of {_version(statistics.version)}"
+                )
+            if snapshot.values == "none":
+                notes.append("the snapshot holds no values: estimates for literals are averages")
+            yield Target(
+                name=path,
+                description=f"snapshot of PostgreSQL {_version(statistics.version)}, {path}, no rows",
+                connection=connection,
+                catalog=catalog,
+                can_build=False,
+                may_run=False,
+                make_whatif=make_whatif,
+                make_ground=make_ground,
+                notes=notes,
+                incomplete=bool(shadow.left_out),
+            )
+        except psycopg.Error as error:
+            raise ServerError(f"the embedded server failed: {one_line(error)}") from error
 
 
 def _setting(connection: psycopg.Connection, name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 
@@ -18,6 +18,7 @@ from sqladvisor.plan.read import read_json
 from sqladvisor.server.btree_size import KeyColumn, height
 from sqladvisor.server.btree_size import pages as btree_pages
 from sqladvisor.server.connect import one_line
+from sqladvisor.server.masked import restored, translated
 from sqladvisor.server.relation_files import pages_of, set_pages, write_btree
 from sqladvisor.server.shadow import TOOLS, Shadow
 
@@ -125,14 +126,19 @@ class ShadowWhatIf:
                         [list(hidden_existing)],
                     ).fetchall()
                     _set_valid(connection, [r[0] for r in rows], False)
-                row = connection.execute(f"EXPLAIN ({options}) {sql}".encode()).fetchone()
+                document = self._explained(sql, options)
         except psycopg.Error as error:
             if connection.closed:
                 raise ServerError(f"the shadow planner is gone: {one_line(error)}") from error
             raise WhatIfError(one_line(error)) from error
+        return read_json(document)
+
+    def _explained(self, sql: str, options: str) -> Any:
+        text, back = translated(self._connection, sql)
+        row = self._connection.execute(f"EXPLAIN ({options}) {text}".encode()).fetchone()
         if row is None:
             raise WhatIfError("the statement has no plan")
-        return read_json(row[0])
+        return restored(row[0], back)
 
     def _create(self, index: HypotheticalIndex) -> Handle:
         if index in self._refused:
@@ -165,7 +171,8 @@ class ShadowWhatIf:
         # Building over gigabytes of holes would read them: one page holds the two rows there are.
         set_pages(heap, min(1, heap_pages))
         try:
-            connection.execute(index.ddl(name=name).encode())
+            ddl, _ = translated(connection, index.ddl(name=name))
+            connection.execute(ddl.encode())
         finally:
             set_pages(heap, heap_pages)
         found = connection.execute(
@@ -198,8 +205,9 @@ class ShadowWhatIf:
         """Rows the index would hold: for a partial one the planner's estimate of its predicate."""
         if not index.predicate or not rows:
             return rows
+        query = f"SELECT 1 FROM {index.table} WHERE {index.predicate}"
         row = connection.execute(
-            f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {index.table} WHERE {index.predicate}".encode()
+            f"EXPLAIN (FORMAT JSON) {translated(connection, query)[0]}".encode()
         ).fetchone()
         assert row is not None
         root = row[0][0]["Plan"]
