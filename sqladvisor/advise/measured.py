@@ -76,7 +76,7 @@ def _build(
 
 
 def _in_transaction(ddl: str) -> bytes:
-    return ddl.replace(" CONCURRENTLY", "", 1).encode()
+    return ddl.replace(" INDEX CONCURRENTLY", " INDEX").encode()
 
 
 def _table(ddl: str) -> str:

@@ -9,7 +9,7 @@ foreign key's look-ups need.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqladvisor.advise.candidates import Limits, candidates, table_of
 from sqladvisor.advise.existing import last_for_key
@@ -90,7 +90,8 @@ class Offers:
         for relation in _tables(self.catalog):
             for index in relation.indexes:
                 if (
-                    index.removable
+                    relation.kind != "partitioned"  # its partitions' indexes stand in the plans
+                    and index.removable
                     and index.valid
                     and not index.unique
                     and last_for_key(relation, index) is None
@@ -151,7 +152,7 @@ class Offers:
         if text in self.refused:
             return None
         try:
-            handles = tuple(self.whatif.add((index,)))
+            handles = tuple(self.whatif.add(self._parts(index, relation)))
         except WhatIfError as error:
             self.refused[text] = str(error)
             return None
@@ -160,6 +161,15 @@ class Offers:
         self.indexes.append(Offered(number, relation, size, index, handles))
         self._numbers[index] = number
         return number
+
+    def _parts(self, index: HypotheticalIndex, relation: Relation) -> list[HypotheticalIndex]:
+        """What an index consists of: for a partitioned table, one on each partition."""
+        if relation.kind != "partitioned":
+            return [index]
+        leaves = [r for k in relation.leaves if (r := self.catalog.relations.get(k)) is not None]
+        if not leaves:
+            raise WhatIfError(f"{index.table} has no partitions to price an index on")
+        return [replace(index, table=table_of(leaf)) for leaf in leaves]
 
     def _asker(
         self, variant: Variant, relevant: IndexSet

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqladvisor.advise.candidates import Limits
+from sqladvisor.advise.ddl import create_sql
 from sqladvisor.advise.existing import definition, drop
 from sqladvisor.advise.offers import Offered, Offers
 from sqladvisor.advise.optimise import Choice, Optimiser, Stop, Terms
@@ -196,6 +197,12 @@ def recommend(
     return result
 
 
+def _pages(relation: Relation, catalog: Catalog) -> int:
+    """Heap pages of a table, with its partitions; at least 1."""
+    leaves = [catalog.relations[key] for key in relation.leaves if key in catalog.relations]
+    return max(sum(r.pages or 0 for r in (relation, *leaves)), 1)
+
+
 def _small(relation: Relation) -> bool:
     return relation.rows is not None and relation.rows < SMALL_RELATION_ROWS
 
@@ -217,7 +224,7 @@ def _terms(offers: Offers, workload: Workload, settings: Settings, upkeep: Upkee
         least = _least_use(offers, use)
         for offered in offers.indexes:
             if offered.existing is None:
-                heap = (offered.relation.pages or 1) * PAGE
+                heap = _pages(offered.relation, offers.catalog) * PAGE
                 assert offered.index is not None
                 more = len(offered.index.keys) + len(offered.index.include) - 1
                 share = 1 + min(offered.size_bytes / heap, 1.0) + COLUMN * more
@@ -374,7 +381,7 @@ def _creates(offers: Offers, chosen: IndexSet, upkeep: Upkeep) -> tuple[Create, 
         result.append(
             Create(
                 offered.name,
-                create_sql(offered),
+                create_sql(offered, offers.catalog),
                 offered.size_bytes,
                 upkeep.own.get(number, 0.0),
                 uses,
@@ -382,14 +389,6 @@ def _creates(offers: Offers, chosen: IndexSet, upkeep: Upkeep) -> tuple[Create, 
             )
         )
     return tuple(sorted(result, key=lambda c: (-c.saves, c.sql)))
-
-
-def create_sql(offered: Offered) -> str:
-    """DDL that makes an index, without blocking writes where that is possible."""
-    assert offered.index is not None
-    # CREATE INDEX CONCURRENTLY is refused on a partitioned table (indexcmds.c).
-    concurrently = offered.relation.kind != "partitioned"
-    return offered.index.ddl(concurrently=concurrently) + ";"
 
 
 def _drops(

@@ -85,7 +85,13 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpers
        ARRAY[pg_catalog.pg_stat_get_tuples_inserted(c.oid),
              pg_catalog.pg_stat_get_tuples_updated(c.oid),
              pg_catalog.pg_stat_get_tuples_hot_updated(c.oid),
-             pg_catalog.pg_stat_get_tuples_deleted(c.oid)]
+             pg_catalog.pg_stat_get_tuples_deleted(c.oid)],
+       CASE WHEN c.relkind = 'p' THEN ARRAY(
+           WITH RECURSIVE below AS (
+               SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid
+               UNION ALL
+               SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below b ON i.inhparent = b.inhrelid)
+           SELECT inhrelid::int8 FROM below) END
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
@@ -198,6 +204,7 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
     version, path, counted_days, standby, *locale = read(DATABASE)[0]
     relation_rows = read(RELATIONS)
     named: dict[int, tuple[str, str]] = {r[0]: (r[1], r[2]) for r in relation_rows}
+    kinds = {r[0]: r[3] for r in relation_rows}
     constraint_rows = read(CONSTRAINTS)
     statistics = _statistics(read(STATISTICS))
     columns, numbers = _columns(
@@ -207,7 +214,7 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
     references, checks = _constraints(constraint_rows, named, numbers)
     relations = {}
     for (
-        oid, schema, name, kind, temporary, tuples, pages, definition, key, partition, visible, writes,
+        oid, schema, name, kind, temporary, tuples, pages, definition, key, partition, visible, writes, below,
     ) in relation_rows:  # fmt: skip
         rows = _rows(kind, tuples, pages, version)
         relations[schema, name] = Relation(
@@ -226,6 +233,7 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
             partition,
             visible if rows is not None and kind in "rm" else None,
             Writes(*writes) if kind in "rm" else None,
+            tuple(sorted(named[o] for o in below or () if kinds.get(o) == "r")),
         )
     return Catalog(
         relations,

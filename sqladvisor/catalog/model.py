@@ -147,6 +147,8 @@ class Relation:
     all_visible: int | None = None
     """Of ``pages``: those whose rows every transaction sees (pg_class.relallvisible)."""
     writes: Writes | None = None
+    leaves: tuple[tuple[str, str], ...] = ()
+    """Of a partitioned table on a server: (schema, name) of the partitions that hold its rows."""
 
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name == name), None)
