@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,17 @@ def test_every_finding_at_warning_carries_more_than_a_pattern(report: dict[str, 
     for finding in report["findings"]:
         if finding["rule"].startswith(("index/", "batch/", "plan/")):
             assert finding["evidence"]["level"] == "measured", finding["message"]
+
+
+def test_the_readme_shows_what_the_demo_says(report: dict[str, Any]) -> None:
+    """Rules, places and messages; figures are those of a full run. `python docs/demo.py` renews it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(
+        r"^(fixtures/shop/queries\.sql:\d+:\d+)  \w+  (\S+)\n  (.*)$", text, re.MULTILINE
+    )
+    assert len(shown) >= 4
+    said = {
+        (f"{f['location']['path']}:{f['location']['line']}:{f['location']['column']}", f["rule"])
+        for f in report["findings"]
+    }
+    assert [s for s in shown if s[:2] not in said] == []

@@ -150,7 +150,7 @@ def _cascade(finding: Finding, step: Step) -> Finding:
     if not fell:
         return finding
     names = [f"{c.type} {c.name}" for c in fell]
-    return _measured(finding, {"cascaded": names}, [f"traced: CASCADE dropped {_names(names)}"])
+    return _measured(finding, {"cascaded": names}, [f"traced: {_names(names)} fell with it"])
 
 
 def _measured(finding: Finding, figures: Mapping[str, object], notes: Sequence[str]) -> Finding:
