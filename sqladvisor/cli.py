@@ -46,6 +46,7 @@ class Format(StrEnum):
     github = "github"
     gitlab = "gitlab"
     markdown = "markdown"
+    html = "html"
 
 
 class FailOn(StrEnum):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqladvisor.indexer import Options as IndexOptions
     from sqladvisor.migrate.gate import GateOptions
 
-FORMATS = ("text", "json", "sarif", "junit", "github", "gitlab", "markdown")
+FORMATS = ("text", "json", "sarif", "junit", "github", "gitlab", "markdown", "html")
 MAX_ASSUMED = 100_000_000_000
 """Rows of a table: files of such a size can be made without rows."""
 FAIL_ON = ("error", "warning", "info", "never")
@@ -297,6 +297,10 @@ def render(report: Report, output: Output) -> str:
         from sqladvisor.report import markdown
 
         return markdown.render(report)
+    if output.format == "html":
+        from sqladvisor.report import html
+
+        return html.render(report)
     return _render_own(report, output)
 
 

@@ -67,14 +67,16 @@ def _create(create: Create, found: Recommendation, paint: Painter, verbose: bool
     if create.saves > 0:
         head += f"  without it: {create.saves / total:+.1%} of today's cost"
     if create.upkeep and not found.alike:
-        head += f"  upkeep {_cost(create.upkeep)}"
+        head += f"  upkeep {cost_of(create.upkeep)}"
     lines = [head]
     shown = sorted(create.served, key=lambda s: (s.cost_after - s.cost_before, s.query))
     names = {q.number: q for q in found.queries}
     for served in shown if verbose else shown[:MAX_SERVED]:
         query = names.get(served.query)
         name = printable(query.name) if query else f"query {served.query + 1}"
-        lines.append(f"  {_cost(served.cost_before):>12} → {_cost(served.cost_after):<12} {name}")
+        lines.append(
+            f"  {cost_of(served.cost_before):>12} → {cost_of(served.cost_after):<12} {name}"
+        )
     if len(shown) > MAX_SERVED and not verbose:
         lines.append(f"  and {len(shown) - MAX_SERVED} more queries")
     return lines
@@ -88,8 +90,8 @@ def _queries(queries: Sequence[QueryChange], paint: Painter, verbose: bool) -> l
     shown = queries if verbose else changed[:MAX_QUERIES]
     rows = [
         [
-            printable(q.name), f"{q.calls:g}", _cost(q.cost_before), _cost(q.cost_after),
-            _change(q.cost_before, q.cost_after), _short(q.sql),
+            printable(q.name), f"{q.calls:g}", cost_of(q.cost_before), cost_of(q.cost_after),
+            change_of(q.cost_before, q.cost_after), _short(q.sql),
         ]
         for q in shown
     ]  # fmt: skip
@@ -116,8 +118,8 @@ def _measured(found: Recommendation, paint: Painter) -> list[str]:
     rows = [
         [
             printable(m.name) + (f" ({m.label})" if m.label else ""),
-            _change(m.cost_before, m.cost_after),
-            _change(m.time_before_ms, m.time_after_ms),
+            change_of(m.cost_before, m.cost_after),
+            change_of(m.time_before_ms, m.time_after_ms),
             f"{ms(m.time_before_ms)} → {ms(m.time_after_ms)}",
         ]
         for m in ranked[:MAX_QUERIES]
@@ -133,7 +135,7 @@ def _total(measured: Sequence[Measured]) -> tuple[str, str]:
     def both(pairs: Iterable[tuple[float, float, float]]) -> str:
         known = list(pairs)
         before, after = (sum(p[0] * p[side] for p in known) for side in (1, 2))
-        return _change(before, after)
+        return change_of(before, after)
 
     return (
         both((m.calls, m.cost_before, m.cost_after) for m in measured),
@@ -176,10 +178,10 @@ def _summary(report: Report, found: Recommendation, paint: Painter) -> list[str]
         else "the search was not finished"
     )
     whole = (
-        f"the queries cost {paint('good', _change(before, after))} on average"
+        f"the queries cost {paint('good', change_of(before, after))} on average"
         if found.alike
-        else f"the workload's planner cost goes from {_cost(before)} to "
-        f"{paint('good', _cost(after))} ({_change(before, after)})"
+        else f"the workload's planner cost goes from {cost_of(before)} to "
+        f"{paint('good', cost_of(after))} ({change_of(before, after)})"
     )
     return [
         f"{paint('bold', _plural(len(found.creates), 'index', 'indexes') + ' to create')} ({size}), "
@@ -194,11 +196,13 @@ def _plural(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-def _cost(value: float) -> str:
+def cost_of(value: float) -> str:
+    """A planner cost for people."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def _change(before: float, after: float) -> str:
+def change_of(before: float, after: float) -> str:
+    """How a cost changes, for people: 4.0× less, +12%, = where it does not."""
     if not before or abs(after - before) <= SAME * before:
         return "="
     if after < before / 2:

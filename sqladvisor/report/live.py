@@ -39,17 +39,14 @@ def render(report: Report, *, color: bool = False, verbose: bool = False) -> str
     paint = Painter(color)
     seen: Seen = report.details["seen"]
     changes: list[Change] = report.details["changes"]
-    lines = [paint("bold", printable(report.server)), _counted(seen), ""]
+    lines = [paint("bold", printable(report.server)), counted(seen), ""]
     for problem in report.problems:
         lines += [problem_line(problem, paint), ""]
     lines += _headlines(changes[:HEADLINES], paint)
     lines += _workload(seen, report.details["top"], paint)
-    sections: dict[str, list[Finding]] = {name: [] for name in _ORDER}
-    for finding in report.findings:
-        name = next(n for n, pattern in _SECTIONS if pattern.match(finding.rule))
-        sections[name].append(finding)
-    for name in _ORDER:
-        own = list(_sessions(seen, paint)) if name == "Connections and pool" else []
+    sections = by_section(report.findings)
+    for name in sections:
+        own = list(session_lines(seen, paint)) if name == "Connections and pool" else []
         if not sections[name] and not own:
             continue
         lines += [paint("bold", f"{name}"), "", *own]
@@ -69,7 +66,17 @@ def render(report: Report, *, color: bool = False, verbose: bool = False) -> str
     return "\n".join(lines) + "\n"
 
 
-def _counted(seen: Seen) -> str:
+def by_section(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Findings by the section that they belong to, in the order of the report."""
+    sections: dict[str, list[Finding]] = {name: [] for name in _ORDER}
+    for finding in findings:
+        name = next(n for n, pattern in _SECTIONS if pattern.match(finding.rule))
+        sections[name].append(finding)
+    return sections
+
+
+def counted(seen: Seen) -> str:
+    """How much was looked at, in a line."""
     collected = seen.workload.collected
     checked = seen.health.checked if seen.health else 0
     text = f"{checked} checks of the database; "
@@ -186,7 +193,8 @@ def _finding(finding: Finding, seen: Seen, paint: Painter, verbose: bool) -> Ite
     return [f"  {line}" for line in lines]
 
 
-def _sessions(seen: Seen, paint: Painter) -> Iterable[str]:
+def session_lines(seen: Seen, paint: Painter) -> Iterable[str]:
+    """What sessions do, and the pool that they need; indented by two."""
     activity, pool = seen.activity, seen.pool
     if activity is None or pool is None:
         return

@@ -21,8 +21,8 @@ def render(steps: Sequence[Mapping[str, Any]]) -> list[str]:
             _short(printable(step["statement"])),
             step["transaction"] or "none",
             f"{step['duration_ms']:.1f}",
-            _locks(step),
-            _did(step),
+            printable(locks(step)),
+            printable(did(step)),
         )
         for step in steps
     ]
@@ -30,23 +30,25 @@ def render(steps: Sequence[Mapping[str, Any]]) -> list[str]:
     return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True).splitlines()
 
 
-def _locks(step: Mapping[str, Any]) -> str:
+def locks(step: Mapping[str, Any]) -> str:
+    """The locks that a statement took, and those still held from before, a line each; not escaped."""
     shown = [
-        f"{k['mode']} {printable(k['relation'])}"
+        f"{k['mode']} {k['relation']}"
         for k in step["locks"]
         if k["kind"] != "index" and k["mode"] != "ACCESS SHARE"
     ]
-    shown += [f"(holds {k['mode']} {printable(k['relation'])})" for k in step["held"]]
+    shown += [f"(holds {k['mode']} {k['relation']})" for k in step["held"]]
     return "\n".join(shown)
 
 
-def _did(step: Mapping[str, Any]) -> str:
+def did(step: Mapping[str, Any]) -> str:
+    """What a statement did to tables and indexes, a line each; not escaped."""
     if step["not_traced"]:
-        return f"not traced: {printable(step['not_traced'])}"
-    parts = [f"rewrote {printable(name)}" for name in step["rewritten"]]
-    parts += [f"read {printable(name)}" for name in step["scanned"]]
-    parts += [f"built {printable(b['index'])}" for b in step["indexes_built"]]
-    parts += [f"dropped {printable(name)}" for name in step["cascaded"]]
+        return f"not traced: {step['not_traced']}"
+    parts = [f"rewrote {name}" for name in step["rewritten"]]
+    parts += [f"read {name}" for name in step["scanned"]]
+    parts += [f"built {b['index']}" for b in step["indexes_built"]]
+    parts += [f"dropped {name}" for name in step["cascaded"]]
     return "\n".join(parts)
 
 
