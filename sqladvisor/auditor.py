@@ -129,6 +129,7 @@ def read_files(
     stdin: Callable[[], bytes] | None = None,
 ) -> None:
     """Read the statements of all inputs into ``audited``, each with its context."""
+    from sqladvisor.sql.bodies import with_bodies
     from sqladvisor.sql.inputs import PROGRAMS, SQL, expand, load
     from sqladvisor.sql.source import comments, read_source, statements
 
@@ -153,7 +154,8 @@ def read_files(
         audited.files += 1
         audited.problems += problems
         audited.texts[source.path] = source.text
-        audited.contexts += [Context(s, catalog, thresholds=options.thresholds) for s in found]
+        read = with_bodies(found, source.text)
+        audited.contexts += [Context(s, catalog, thresholds=options.thresholds) for s in read]
         if MARK in source.text:
             audited.suppressions += read_suppressions(source.path, comments(source), found)
     if unread:

@@ -32,6 +32,7 @@ from sqladvisor.server.connect import one_line
 from sqladvisor.server.explain import ExplainError, ExplainTimeout, explain, explainable
 from sqladvisor.server.parameters import has_parameters, with_types, with_values
 from sqladvisor.server.target import Target, open_live, open_sandbox, open_snapshot
+from sqladvisor.sql.bodies import IN_BODIES, inner
 from sqladvisor.sql.effects import writes
 from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.source import comments, read_source, statements
@@ -52,6 +53,7 @@ LOST = "the connection to the server was lost: evidence is missing from here on"
 _UNDEFINED = frozenset(("42P01", "42703", "42883", "42704", "3F000"))
 _UNTYPED = frozenset(("42P08", "42P18"))
 _UNDEFINED_TABLE = "42P01"
+_UNKNOWN_NAMES = frozenset((_UNDEFINED_TABLE, "42703"))
 _TELLS_WHY = frozenset(
     ("query/unknown-column", "query/implicit-cast-on-column", "query/join-on-different-types")
 )
@@ -230,7 +232,11 @@ def _plan_all(
         if statement.kind == "VariableSetStmt":
             _follow_search_path(statement, settings.setdefault(statement.path, {}))
         if not explainable(statement.kind):
-            continue
+            within = inner(statement)
+            if within is None or not explainable(within.kind):
+                continue
+            statement = within
+            context = Context(within, context.catalog, thresholds=options.thresholds)
         if statement.embedding and statement.embedding.partial:
             continue  # its tables, or the patterns it looks for, are known to the program only
         say(f"planning statement {number} of {len(audited.contexts)}")
@@ -380,6 +386,9 @@ def _refused(
     """What to say of a statement the server would not plan."""
     context, statement = item.context, item.context.statement
     at = statement.locate(0, len(statement.text.split(None, 1)[0]))
+    in_body = statement.embedding and statement.embedding.language in IN_BODIES
+    if in_body and error.sqlstate not in _UNKNOWN_NAMES:
+        return None  # of a function's variables the types are not known here
     if statement.embedding and statement.embedding.holes:
         return None  # refused with what we took for the program's part, not with the program's
     missing = target.incomplete and error.sqlstate in _UNDEFINED

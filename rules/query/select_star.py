@@ -71,6 +71,8 @@ _CATALOGS = frozenset(("pg_catalog", "information_schema"))
 def check(select: Node, ctx: Context) -> Iterator[Finding]:
     if "fromClause" not in select or "intoClause" in select or not _is_answer(select, ctx):
         return
+    if ctx.statement.embedding and ctx.statement.embedding.language == "PL/pgSQL":
+        return  # read into a record, whose fields are taken by name
     scope = ctx.scope(select)
     stars = []
     for wrapped in select.get("targetList", ()):

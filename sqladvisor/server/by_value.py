@@ -7,7 +7,7 @@ allows it, in read-only transactions.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,34 +50,51 @@ def plans_by_value(
     if numbers != list(range(1, len(numbers) + 1)):
         return None
     try:
-        connection.execute(f"PREPARE {NAME} AS {ctx.statement.sql}".encode())
-    except psycopg.Error as error:
-        raise refusal(connection, error) from error
-    try:
-        generic = _explain(connection, base, "force_generic_plan")
-        values = []
-        for number, binding, stats in skewed:
-            for value, share in _chosen(stats, binding.item.rows):
-                assert binding.definition is not None
-                text = typed_value(value, binding.definition.type)
-                bound = {**base, number: text}
-                custom = _explain(connection, bound, "force_custom_plan")
-                column = f"{binding.item.name}.{binding.column}"
-                item = ValuePlan(number, column, value, text, share, custom)
-                if run and not _alike(generic, custom):
-                    item = replace(
-                        item,
-                        custom_ms=_time(connection, bound, "force_custom_plan"),
-                        generic_ms=_time(connection, bound, "force_generic_plan"),
-                    )
-                values.append(item)
-        relations = len({(n.schema, n.relation, n.alias) for n in generic.nodes() if n.relation})
-        return ParameterPlans(generic, tuple(values), relations)
+        # One transaction: after a ROLLBACK psycopg drops every prepared statement of its session.
+        with connection.transaction(force_rollback=True):
+            connection.execute("SET TRANSACTION READ ONLY")
+            connection.execute(f"PREPARE {NAME} AS {ctx.statement.sql}".encode(), prepare=False)
+            return _plans(connection, skewed, base, run)
     except psycopg.Error as error:
         raise refusal(connection, error) from error
     finally:
         if not connection.closed:
-            connection.execute(f"DEALLOCATE {NAME}".encode())
+            _deallocate(connection)
+
+
+def _plans(
+    connection: psycopg.Connection[Any],
+    skewed: Sequence[tuple[int, Binding, ColumnStats]],
+    base: Mapping[int, str],
+    run: bool,
+) -> ParameterPlans:
+    generic = _explain(connection, base, "force_generic_plan")
+    values = []
+    for number, binding, stats in skewed:
+        for value, share in _chosen(stats, binding.item.rows):
+            assert binding.definition is not None
+            text = typed_value(value, binding.definition.type)
+            bound = {**base, number: text}
+            custom = _explain(connection, bound, "force_custom_plan")
+            column = f"{binding.item.name}.{binding.column}"
+            item = ValuePlan(number, column, value, text, share, custom)
+            if run and not _alike(generic, custom):
+                item = replace(
+                    item,
+                    custom_ms=_time(connection, bound, "force_custom_plan"),
+                    generic_ms=_time(connection, bound, "force_generic_plan"),
+                )
+            values.append(item)
+    relations = len({(n.schema, n.relation, n.alias) for n in generic.nodes() if n.relation})
+    return ParameterPlans(generic, tuple(values), relations)
+
+
+def _deallocate(connection: psycopg.Connection[Any]) -> None:
+    left = connection.execute(
+        "SELECT 1 FROM pg_prepared_statements WHERE name = %s", [NAME], prepare=False
+    ).fetchone()
+    if left:
+        connection.execute(f"DEALLOCATE {NAME}".encode(), prepare=False)
 
 
 def _skewed(ctx: Context) -> Iterator[tuple[int, Binding, ColumnStats]]:
@@ -150,9 +167,7 @@ def _time(connection: psycopg.Connection[Any], values: Mapping[int, str], mode: 
 
 
 def _execute(connection: psycopg.Connection[Any], command: bytes, mode: str) -> Any:
-    with connection.transaction(force_rollback=True):
-        connection.execute("SET TRANSACTION READ ONLY")
-        connection.execute(f"SET LOCAL plan_cache_mode = {mode}".encode())
-        row = connection.execute(command, prepare=False).fetchone()
+    connection.execute(f"SET LOCAL plan_cache_mode = {mode}".encode(), prepare=False)
+    row = connection.execute(command, prepare=False).fetchone()
     assert row is not None
     return row

@@ -134,6 +134,20 @@ def parse(sql: str) -> list[Parsed]:
     return result
 
 
+def parse_plpgsql(sql: str) -> list[Node]:
+    """The PL/pgSQL functions and DO blocks of a text, as libpg_query's JSON has them.
+
+    Raises ParseProblem where PL/pgSQL's grammar refuses one.
+    """
+    try:
+        functions = json.loads(_libpg.parse_plpgsql_json(sql))
+    except _libpg.ParseError as error:
+        raise _problem(error, sql) from None
+    except (ValueError, RecursionError):
+        raise ParseProblem("cannot be read as PL/pgSQL", 0) from None
+    return functions if isinstance(functions, list) else [functions]
+
+
 def scan(sql: str) -> list[Token]:
     """The tokens of a text, comments included. Raises ParseProblem for an unterminated quote."""
     try:

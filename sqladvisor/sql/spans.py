@@ -56,6 +56,7 @@ _BOUNDARY = frozenset(
         "NULLS_LA",
         "TABLESAMPLE",
         "DEFAULT",
+        "WITH",
     ]
 )
 # CASE … END encloses its parts as parentheses do.
