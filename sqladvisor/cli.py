@@ -774,15 +774,8 @@ def indexes(
     schema: SchemaOption = None,
     data: DataOption = None,
     dsn: DsnOption = None,
-    assume_rows: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Rows taken for each table of a --schema without --data.",
-            rich_help_panel="Server",
-        ),
-    ] = 1_000_000,
+    snapshot: SnapshotOption = None,
+    assume_rows: AssumeOption = None,
     timeout: TimeoutOption = 30.0,
     postgres_bin: BinOption = None,
     config: ConfigOption = None,
@@ -801,14 +794,17 @@ def indexes(
     from sqladvisor.indexer import parse_size
 
     def job() -> int:
+        each, by_table = assumed_rows(assume_rows or ())
         options = IndexOptions(
             workload=tuple(workload or ()),
             server=Options(
                 schema=tuple(schema or ()),
                 data=tuple(data or ()),
                 dsn=dsn,
+                snapshot=snapshot,
                 postgres_bin=postgres_bin,
-                assume_rows=assume_rows,
+                assume_rows=each,
+                assume_table_rows=by_table,
                 timeout_ms=int(timeout * 1000),
             ),
             budget_bytes=None if budget is None else parse_size(budget),

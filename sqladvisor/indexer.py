@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Literal
 
@@ -25,17 +25,19 @@ from sqladvisor.advise.workload import Workload, collect, gather
 from sqladvisor.advise.writes import TableWrites, combined, from_counters, from_statements
 from sqladvisor.auditor import Audited, Progress, read_files
 from sqladvisor.auditor import Options as ServerOptions
+from sqladvisor.catalog.model import Catalog
 from sqladvisor.context import Context
 from sqladvisor.errors import InputError, ServerError
 from sqladvisor.finding import InputProblem
 from sqladvisor.report.model import Report
 from sqladvisor.server.connect import one_line, redact_dsn
-from sqladvisor.server.target import Target, open_live, open_sandbox
+from sqladvisor.server.target import Target, open_live, open_sandbox, open_snapshot
 from sqladvisor.server.whatif import WhatIf
-from sqladvisor.sql.source import read_source, statements
+from sqladvisor.workload.statements import read_statements
+from sqladvisor.workload.weights import PLACE, about_the_system, parsed
 
-MIN_SCANS, MIN_DAYS = 10_000.0, 1.0
-"""Scans or days that the counters must cover to say how much is written for each scan."""
+MIN_DAYS = 1.0
+"""Days that the counters must cover to say how much is written."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -83,7 +85,9 @@ def advise(
     if options.time_limit_s is not None:
         stop.deadline = time.monotonic() + options.time_limit_s
     with ExitStack() as stack:
-        if options.server.dsn is not None:
+        if options.server.snapshot is not None:
+            target = stack.enter_context(open_snapshot(options.server, say))
+        elif options.server.dsn is not None:
             target = stack.enter_context(open_live(options.server, say))
         else:
             target = stack.enter_context(open_sandbox(options.server, say, rows() if rows else ()))
@@ -111,7 +115,7 @@ def advise_on(
             options.worst,
             options.drop_unused,
         )
-        writes = table_writes(workload, target)
+        writes = table_writes(workload, target, options.server.snapshot is not None)
         with _interruptible(stop):
             found = recommend(workload, target.catalog, whatif, settings, stop, say, writes)
         if stop.asked:
@@ -140,9 +144,9 @@ def _check(options: Options) -> None:
     server = options.server
     if not server.needs_server:
         raise InputError(
-            "index advice takes a planner: give --schema (with --data if you can) or --dsn"
+            "index advice takes a planner: give --schema (with --data if you can), --dsn or --snapshot"
         )
-    if server.dsn is None and not options.workload:
+    if server.dsn is None and server.snapshot is None and not options.workload:
         raise InputError("which queries? Name them with --workload (SQL files or directories)")
     if options.what_if == "hypopg" and server.dsn is None:
         raise InputError("--what-if hypopg needs the server that has it: --dsn")
@@ -169,22 +173,37 @@ def _workload(
     if options.workload:
         read_files(options.workload, target.catalog, options.server, audited, stdin)
         return collect(audited.contexts, audited.texts), audited
-    from sqladvisor.workload.recorded import read_recorded
+    workload = Workload(complete=True, weighed=True)
+    if options.server.snapshot is not None:
+        from sqladvisor.catalog.snapshot import load
 
-    recorded, notes = read_recorded(target.connection)
-    workload = Workload(complete=True, notes=notes)
-    weighted = []
-    for item in recorded:
-        found, problems = statements(
-            read_source(f"pg_stat_statements {item.queryid}", item.text.encode())
-        )
-        # Texts cut off at track_activity_query_size, or utility statements: nothing to plan.
-        if not problems and len(found) == 1:
-            weighted.append((Context(found[0], target.catalog), item.calls))
-    gather(workload, weighted)
-    for query in workload.queries:
-        query.name = query.context.statement.path
+        snapshot = load(options.server.snapshot)
+        workload.notes += snapshot.workload_missing
+        texts = [(f"{PLACE} {n}", q.text, q.calls) for n, q in enumerate(snapshot.workload, 1)]
+    else:
+        collected = read_statements(target.connection)
+        workload.hours = collected.hours
+        workload.notes += [collected.missing] if collected.missing else []
+        workload.notes += collected.notes
+        if collected.hidden:
+            workload.notes.append(
+                f"{collected.hidden} statements of other roles are hidden: pg_read_all_stats shows "
+                "their texts"
+            )
+        texts = [(f"{PLACE} {c.queryid}", c.text, c.calls) for c in collected.statements]
+    gather(workload, _recorded(texts, target.catalog))
     return workload, audited
+
+
+def _recorded(
+    texts: Iterable[tuple[str, str, float]], catalog: Catalog
+) -> Iterator[tuple[Context, float]]:
+    """Counted statements that can be planned; texts that were cut off cannot."""
+    for name, text, calls in texts:
+        context = parsed(text, catalog)
+        if context is not None and not about_the_system(context):
+            statement = replace(context.statement, path=name, line=0)
+            yield Context(statement, catalog), calls
 
 
 def _what_if(
@@ -195,7 +214,8 @@ def _what_if(
     ``auto``: the shadow, which knows existing indexes, expressions and every access method; HypoPG
     where there is no shadow to be had.
     """
-    if options.server.dsn is None or options.what_if == "shadow":
+    own = options.server.snapshot is not None or options.server.dsn is None
+    if own or options.what_if == "shadow":
         return target.whatif(say), "the shadow planner"
     from sqladvisor.server.hypopg import HypoPGWhatIf, has_hypopg
 
@@ -214,7 +234,9 @@ def _what_if(
         return whatif, f"HypoPG {whatif.version} on the server"
 
 
-def table_writes(workload: Workload, target: Target) -> dict[tuple[str, str], TableWrites]:
+def table_writes(
+    workload: Workload, target: Target, from_snapshot: bool = False
+) -> dict[tuple[str, str], TableWrites]:
     """Rows written to each table while the workload runs once.
 
     The counters of a live server are turned into the workload's measure by its scans: as many writes
@@ -228,7 +250,7 @@ def table_writes(workload: Workload, target: Target) -> dict[tuple[str, str], Ta
     )
     if target.admin is not None:
         return told
-    scale = _scale(workload, target)
+    scale = _scale(workload, target, from_snapshot)
     if scale is None:
         return told
     result = dict(told)
@@ -239,23 +261,32 @@ def table_writes(workload: Workload, target: Target) -> dict[tuple[str, str], Ta
     return result
 
 
-def _scale(workload: Workload, target: Target) -> float | None:
-    """How many times the counters' period holds the workload, as its inverse; None if unknown."""
+def _scale(workload: Workload, target: Target, from_snapshot: bool) -> float | None:
+    """What the counters' writes are multiplied by to be those of the workload; None if unknown."""
+    days = target.catalog.counted_days
+    if days is None or days < MIN_DAYS:
+        return None  # what was loaded for a start would pass for what is written every day
+    if workload.complete:
+        return 1.0 if workload.hours is None else min(workload.hours / 24 / days, 1.0)
+    if from_snapshot:
+        indexes = (i for r in target.catalog.relations.values() for i in r.indexes)
+        counted = float(sum(i.scans or 0 for i in indexes))
+    else:
+        counted = _counted_scans(target.connection)
+    asked = sum(q.calls * len(q.context.tree.by_kind.get("RangeVar", ())) for q in workload.queries)
+    return asked / counted if counted else None
+
+
+def _counted_scans(connection: psycopg.Connection) -> float:
     try:
-        row = target.connection.execute(
+        row = connection.execute(
             "SELECT sum(seq_scan + coalesce(idx_scan, 0))::float8 FROM pg_stat_user_tables"
         ).fetchone()
     except psycopg.Error:
-        if target.connection.closed:
+        if connection.closed:
             raise
-        return None
-    counted = float(row[0] or 0) if row else 0.0
-    if counted < MIN_SCANS and (target.catalog.counted_days or 0.0) < MIN_DAYS:
-        return None  # what was loaded for a start would pass for what is written every day
-    if workload.complete:
-        return 1.0
-    asked = sum(q.calls * len(q.context.tree.by_kind.get("RangeVar", ())) for q in workload.queries)
-    return asked / counted
+        return 0.0
+    return float(row[0] or 0) if row else 0.0
 
 
 @contextmanager

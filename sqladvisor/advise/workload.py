@@ -71,6 +71,8 @@ class Workload:
     """Whether anything says how often queries are called."""
     complete: bool = False
     """Whether it is everything the database is asked (pg_stat_statements), not a choice of it."""
+    hours: float | None = None
+    """How long it was recorded, where that is known."""
     problems: list[InputProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -80,7 +80,7 @@ def weigh(
         context = _context(counted.text, len(found) + 1, catalog, thresholds)
         if context is None:
             unparsed += 1
-        elif _about_the_system(context):
+        elif about_the_system(context):
             system += 1
         else:
             found.append(
@@ -96,13 +96,18 @@ def weigh(
     return Workload(collected, tuple(found), unparsed, system, {w.rank: w for w in found})
 
 
+def parsed(text: str, catalog: Catalog) -> Context | None:
+    """A counted text as a statement; None where it is cut off, or no SQL without its literals."""
+    return _context(text, 1, catalog, {})
+
+
 def _context(
     text: str, rank: int, catalog: Catalog, thresholds: Mapping[str, Mapping[str, float]]
 ) -> Context | None:
     for tried in dict.fromkeys((text, _TYPED.sub(_cast, text))):
-        parsed, problems = statements(read_source(PLACE, tried.encode()))
-        if len(parsed) == 1 and not problems:
-            placed = replace(parsed[0], line=rank, column=1, run=rank)
+        found, problems = statements(read_source(PLACE, tried.encode()))
+        if len(found) == 1 and not problems:
+            placed = replace(found[0], line=rank, column=1, run=rank)
             return Context(placed, catalog, thresholds=thresholds)
     return None
 
@@ -111,7 +116,7 @@ def _cast(match: re.Match[str]) -> str:
     return f"{match[2]}::{match[1]}"
 
 
-def _about_the_system(context: Context) -> bool:
+def about_the_system(context: Context) -> bool:
     """Whether a statement reads nothing but system catalogs, or calls only their functions."""
     tables = list(context.tree.of("RangeVar"))
     own = {n.get("ctename") for n in context.tree.of("CommonTableExpr")}
