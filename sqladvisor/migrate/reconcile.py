@@ -75,7 +75,7 @@ def reconcile(
             kept.append(decided)
     for step in trace.steps:
         if step.traced:
-            kept += _hidden(step, told.get(id(step), ()))
+            kept += _hidden(step, told.get(id(step), ()), trace)
     failures = [s for s in trace.steps if s.failure]
     for step in failures[:1]:
         # Whatever fails later may do so because of the first.
@@ -164,13 +164,13 @@ def _measured(finding: Finding, figures: Mapping[str, object], notes: Sequence[s
 # -- what only the trace sees ---------------------------------------------------------------------
 
 
-def _hidden(step: Step, told: Sequence[Finding]) -> Iterator[Finding]:
+def _hidden(step: Step, told: Sequence[Finding], trace: Trace) -> Iterator[Finding]:
     """Strong locks that the statement's text does not show, and that no static finding is about."""
     dropped = {c.name for c in step.changes if c.action == "dropped"}
     for lock in step.strong():
         if lock.kind not in ("table", "partitioned table", "materialized view"):
             continue
-        if lock.relation in dropped or any(_about(f, lock) for f in told):
+        if lock.relation in dropped or any(_about(f, lock.relation, trace) for f in told):
             continue
         work = _work(step, lock.relation)
         if step.statement.kind not in _OPAQUE and not (work and _unnamed(step, lock)):
@@ -178,16 +178,24 @@ def _hidden(step: Step, told: Sequence[Finding]) -> Iterator[Finding]:
         yield _traced_lock(step, lock, work)
 
 
-def _about(finding: Finding, lock: Lock) -> bool:
-    relation = finding.evidence.figures.get("relation")
-    return relation is not None and same_relation(str(relation), lock.relation)
+def _about(finding: Finding, relation: str, trace: Trace) -> bool:
+    """Whether a finding tells of a table's lock, or of that of the table it is a partition of."""
+    told = finding.evidence.figures.get("relation")
+    if told is None:
+        return "lock" in finding.evidence.figures
+    above: str | None = relation
+    while above is not None:
+        if same_relation(str(told), above):
+            return True
+        above = trace.parents.get(above)
+    return False
 
 
 def _unnamed(step: Step, lock: Lock) -> bool:
     """Whether the statement's text does not name the table: rules judge those that it names."""
+    name = parts(lock.relation)[1]
     return not any(
-        kind == "RangeVar" and node.get("relname") == parts(lock.relation)[1]
-        for kind, node in walk(step.statement.kind, step.statement.tree)
+        node.get("relname") == name for _, node in walk(step.statement.kind, step.statement.tree)
     )
 
 

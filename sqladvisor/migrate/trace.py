@@ -122,6 +122,8 @@ class Trace:
     notes: tuple[str, ...] = ()
     existing: Mapping[str, str] = field(default_factory=dict)
     """Relations that were there before the set, with their kinds; all others it made itself."""
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """The table of a partition, by both their names."""
     version: int = 0
     """Major version of the server that it ran on."""
     _by_place: dict[tuple[str, int], Step] = field(default_factory=dict, repr=False)
@@ -168,20 +170,21 @@ def trace(
                 failed = apply_statements(session, migration)
                 notes += [f"{place(s.statement)}: not applied: {s.failure}" for s in failed]
         session.start()
-        existing = session.existing()
+        existing, parents = session.existing(), session.parents()
         together = migrations.one_transaction and not each
         for number, migration in enumerate(judged, 1):
             say(f"tracing migration {number} of {len(judged)}")
             if each and number > 1:
                 session.start()
                 existing |= session.existing()
+                parents |= session.parents()
             steps += _run(
                 session, migration, migration.up, migration.transaction,
                 commit=not together or number == len(judged),
             )  # fmt: skip
     by_place = {(s.statement.path, s.statement.start): s for s in steps}
     version = sandbox.cluster.version_num // 10000
-    return Trace(tuple(steps), tuple(notes), existing, version, by_place)
+    return Trace(tuple(steps), tuple(notes), existing, parents, version, by_place)
 
 
 def apply_statements(

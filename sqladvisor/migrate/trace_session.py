@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +27,9 @@ from sqladvisor.sql.statement import Statement
 from sqladvisor.sql.tree import names, unwrap, walk
 
 SCHEMA = "sqladvisor_trace"
+ZONE = "Europe/Berlin"
+"""The session's time zone: in UTC, as this server's own is, PostgreSQL spares itself the rewrite between
+timestamp and timestamptz (since 12), which others pay."""
 WATCH_S = 2.0
 """How long a statement outside of transactions is kept waiting to see what it locks."""
 SCAN_FLUSH_VERSION = 150000
@@ -88,7 +91,8 @@ DROP SCHEMA IF EXISTS {SCHEMA} CASCADE;
 """
 _LOOK = f"SELECT {SCHEMA}.look()".encode()
 _RELATIONS = f"""
-SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relfilenode::int8, i.indrelid::int8
+SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relfilenode::int8, i.indrelid::int8,
+       (SELECT min(h.inhparent::int8) FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
@@ -116,11 +120,15 @@ _BUILT_IN = ('"_RETURN" on ', '"RI_ConstraintTrigger_')
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A relation that was there before the set. ``table``: the oid of an index's table."""
+    """A relation that was there before the set, by its name when the next statement begins.
+
+    ``table``: the oid of an index's table. ``parent``: that of the table it is a partition of.
+    """
 
     name: str
     kind: str
     table: int | None
+    parent: int | None
 
 
 @dataclass(slots=True)
@@ -179,16 +187,22 @@ class TraceSession:
         """From here on look: what exists now was there before the set."""
         self._known.clear()
         self._files.clear()
-        for oid, schema, name, kind, filenode, table in self._admin.execute(
-            _RELATIONS.encode()
-        ).fetchall():
-            self._known[oid] = Known(qualified(schema, name), _KINDS[kind], table)
+        for oid, schema, name, kind, filenode, table, parent in self._relations():
+            self._known[oid] = Known(qualified(schema, name), _KINDS[kind], table, parent)
             self._files[oid] = filenode
         self._watching = True
 
     def existing(self) -> dict[str, str]:
         """Relations that were there before, with their kinds."""
         return {k.name: k.kind for k in self._known.values()}
+
+    def parents(self) -> dict[str, str]:
+        """The tables that partitions and children belong to."""
+        return {
+            k.name: self._known[k.parent].name
+            for k in self._known.values()
+            if k.parent in self._known
+        }
 
     def in_transaction(self) -> bool:
         return not self._connection.closed and not self._idle()
@@ -199,6 +213,7 @@ class TraceSession:
             self._connection = self._sandbox.connect()
         self._connection.execute("RESET ALL")
         self._connection.execute("RESET ROLE")
+        self._connection.execute(f"SET TimeZone = '{ZONE}'")
 
     def begin(self) -> None:
         self._connection.execute("BEGIN")
@@ -313,7 +328,9 @@ class TraceSession:
             _, _, schema, name, kind, filenode, scans, table = lock
             known = self._known.get(oid)
             if known is not None:
-                shown = qualified(schema, name) if name is not None else known.name
+                shown = known.name
+                if name is not None:
+                    self._known[oid] = replace(known, name=qualified(schema, name))
                 if rank > self._modes.get(oid, -1):
                     seen.locks.append((shown, MODES[rank], known.kind))
                 scanned = (scans or 0) > self._scans.get(oid, 0)
@@ -382,9 +399,7 @@ class TraceSession:
             row = self._connection.execute(_LOOK).fetchone()
             changed = {
                 oid: [oid, "AccessShareLock", schema, name, kind, filenode, 0, table]
-                for oid, schema, name, kind, filenode, table in self._admin.execute(
-                    _RELATIONS.encode()
-                ).fetchall()
+                for oid, schema, name, kind, filenode, table, _ in self._relations()
                 if (oid in self._known or table in self._known) and filenode != self._files.get(oid)
             }
             for oid, lock in modes.items():
@@ -413,6 +428,9 @@ class TraceSession:
 
     # -- state ----------------------------------------------------------------------------------
 
+    def _relations(self) -> list[tuple[Any, ...]]:
+        return self._admin.execute(_RELATIONS.encode()).fetchall()
+
     def _idle(self) -> bool:
         return self._connection.info.transaction_status == TransactionStatus.IDLE
 
@@ -427,9 +445,10 @@ class TraceSession:
     def _rolled_back(self) -> None:
         """File numbers are again what they were before."""
         if self._watching and not self._connection.closed and self._idle():
-            for oid, _, _, _, filenode, _ in self._admin.execute(_RELATIONS.encode()).fetchall():
-                if oid in self._files:
+            for oid, schema, name, _, filenode, *_ in self._relations():
+                if oid in self._known:
                     self._files[oid] = filenode
+                    self._known[oid] = replace(self._known[oid], name=qualified(schema, name))
 
     def _failed(self, seen: LookedAt, error: Exception) -> None:
         seen.failure = one_line(error)
