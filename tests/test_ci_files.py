@@ -213,9 +213,6 @@ def test_no_input_of_the_action_is_run_as_shell(checkout: Path, path_with_sqladv
 PRE_COMMIT = Path(sys.executable).with_name("pre-commit")
 
 
-@pytest.mark.skipif(
-    not PRE_COMMIT.exists(), reason="pre-commit is not installed beside this Python"
-)
 def test_the_hooks_run_on_the_files_that_are_theirs(
     tmp_path: Path, path_with_sqladvisor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,9 +240,6 @@ def test_the_hooks_run_on_the_files_that_are_theirs(
     assert "001_a.sql:1:1  error  migration/create-index" in gated and "q.sql" not in gated
 
 
-@pytest.mark.skipif(
-    not PRE_COMMIT.exists(), reason="pre-commit is not installed beside this Python"
-)
 def test_the_hooks_manifest_is_valid(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".pre-commit-hooks.yaml", tmp_path)
     done = subprocess.run(

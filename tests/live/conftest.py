@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from needs import postgres
 
 import sqladvisor
-from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.embedded import Cluster
 
 ROOT = Path(sqladvisor.__file__).parents[1]
@@ -32,5 +32,5 @@ problems = load_fixture()
 @pytest.fixture(scope="session", params=[None, "system"], ids=["embedded", "system"])
 def problem_server(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A server brought into the state of fixtures/live/problems.py; with PostgreSQL 18, and 15."""
-    with problems.problem_server(find_binaries(request.param), scale=0.05) as cluster:
+    with problems.problem_server(postgres(request.param), scale=0.05) as cluster:
         yield cluster

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from needs import chromium
 from serving import HOSTILE, TARGET, fill, serving
 
 from sqladvisor.monitor.store import Store
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
 # As root Chromium has no sandbox; without the others it looks for hosts of its makers.
 FLAGS = (
@@ -26,7 +22,7 @@ FLAGS = (
 def browse(url: str, folder: Path, *flags: str) -> tuple[str, str]:
     """The page's document after its scripts ran, and what they wrote to the console."""
     done = subprocess.run(
-        [str(CHROMIUM), *FLAGS, f"--user-data-dir={folder}", *flags, "--dump-dom", url],
+        [chromium(), *FLAGS, f"--user-data-dir={folder}", *flags, "--dump-dom", url],
         capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pytest
+from needs import chromium
 
 from sqladvisor.auditor import Options, audit
 from sqladvisor.explainer import explain
@@ -25,7 +24,6 @@ HOSTILE = (
     "</style></pre><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&\x1b[2J"
 )
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 _OPEN = ("meta",)
 
@@ -216,13 +214,12 @@ def test_markup_escapes_what_it_is_given() -> None:
     assert tag("p", "a\x00b\u202e") == "<p>a\\x00b\\u202e</p>"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_a_browser_draws_it_and_runs_nothing(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(render(hostile()))
     picture = tmp_path / "report.png"
     done = subprocess.run(
-        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+        [chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
          "--no-first-run", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}",
          f"--screenshot={picture}", "--window-size=900,1200", "--dump-dom", path.as_uri()],

@@ -16,11 +16,11 @@ from itertools import count
 
 import psycopg
 import pytest
+from needs import postgres
 
 from sqladvisor.finding import Finding
 from sqladvisor.rule import load_rules
 from sqladvisor.rule_sql import query
-from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.health import Health, examine
 from sqladvisor.server.session import LiveSession
@@ -120,7 +120,7 @@ def libpg_split(sql: str) -> list[str]:
 
 @pytest.fixture(scope="module", params=[None, "system"], ids=["embedded", "system"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    binaries = find_binaries(request.param)
+    binaries = postgres(request.param)
     own = {"io_method": "sync"} if binaries.version_num >= 180000 else {}
     with Cluster(binaries, settings=SETTINGS | own) as running:
         with running.connect() as admin:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from needs import missing, postgres
 
 from sqladvisor.advise.recommend import Recommendation
 from sqladvisor.auditor import Options as ServerOptions
 from sqladvisor.errors import ServerError
 from sqladvisor.indexer import Options, advise
-from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.connect import connect_target
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.hypopg import HypoPGWhatIf
@@ -21,11 +21,6 @@ from sqladvisor.server.whatif import HypotheticalIndex, WhatIfError
 
 BIN = "/usr/lib/postgresql/15/bin"
 EXTENSION = "/usr/share/postgresql/15/extension/hypopg.control"
-
-pytestmark = pytest.mark.skipif(
-    not (os.path.exists(f"{BIN}/postgres") and os.path.exists(EXTENSION)),
-    reason="needs Debian's postgresql-15-hypopg",
-)
 
 SCHEMA = """
 CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL, "B c" text NOT NULL, d jsonb);
@@ -47,7 +42,9 @@ SELECT id FROM u ORDER BY at DESC, id LIMIT 5;
 
 @pytest.fixture(scope="module")
 def fifteen() -> Iterator[Cluster]:
-    with Cluster(find_binaries(BIN)) as cluster:
+    if not os.path.exists(EXTENSION):
+        missing("needs HypoPG (Debian: apt install postgresql-15-hypopg)")
+    with Cluster(postgres(BIN)) as cluster:
         cluster.create_database("shop")
         with cluster.connect("shop") as connection:
             connection.execute(SCHEMA)
