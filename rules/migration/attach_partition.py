@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from sqladvisor.catalog.ddl_text import mentions
 from sqladvisor.finding import Finding, Fix
-from sqladvisor.migrate.context import MigrationContext, Table, blocks
+from sqladvisor.migrate.context import MigrationContext, Table
 from sqladvisor.migrate.partitions import bound_condition
 from sqladvisor.migrate.steps import named
 from sqladvisor.rule import rule
@@ -73,8 +73,8 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
         ]
     yield ctx.finding(
         definition.get("name"),
-        f"ATTACH PARTITION {blocks('ACCESS EXCLUSIVE')} of {table.shown} while all its rows are read to see "
-        "that they fit the bounds",
+        f"ATTACH PARTITION takes ACCESS EXCLUSIVE on {table.shown}, which blocks reads and writes of it while "
+        "all its rows are read to see that they fit the bounds",
         table=table,
         lock="ACCESS EXCLUSIVE",
         work="scan",

@@ -5,7 +5,7 @@ Why: every row stays locked until the end, the old versions of all rows stay in 
     all.
 Fix: batches by key, each committed, outside a transaction. All rows to go: TRUNCATE, or DROP.
 Silent when: the same set created the table, or it is temporary; the table is known to be small; a condition
-    holds to a key, a value, a range or a LIMIT.
+    holds to a key, a value, a range or a LIMIT; DELETE without WHERE (migration/delete-without-where).
 Source: PostgreSQL manual, 24.1 "Routine Vacuuming"; strong_migrations "backfilling data"; GitLab's batched
     background migrations.
 """
@@ -40,6 +40,7 @@ GOOD = [
     "CREATE TABLE t (a int); INSERT INTO t VALUES (1); UPDATE t SET a = 2;",
     "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'UPDATE users SET low = NULL';",
     "ALTER TABLE users ADD COLUMN a int DEFAULT 1;",
+    "DELETE FROM users;",
 ]
 MANY_ROWS = 1_000_000
 
@@ -47,6 +48,8 @@ MANY_ROWS = 1_000_000
 @rule("UpdateStmt", "DeleteStmt", severity="warning", thresholds={"many_rows": MANY_ROWS})
 def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
     table = ctx.table()
+    if ctx.statement.kind == "DeleteStmt" and not {"whereClause", "usingClause"} & node.keys():
+        return
     if not table.settled or ctx.small(table) or not goes_through_all(ctx.statement.kind, node):
         return
     many = table.rows is not None and table.rows >= ctx.threshold("many_rows")

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 
 from sqladvisor.catalog.ddl_text import mentions
 from sqladvisor.finding import Finding, Fix
-from sqladvisor.migrate.context import MigrationContext, Table, blocks
+from sqladvisor.migrate.context import MigrationContext, Table
+from sqladvisor.migrate.dependents import shown, written
 from sqladvisor.migrate.partitions import bound_condition
 from sqladvisor.migrate.steps import named
 from sqladvisor.rule import rule
@@ -62,8 +63,8 @@ def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
     verb = "ATTACH PARTITION" if attaching else "CREATE TABLE … PARTITION OF"
     yield ctx.finding(
         None,
-        f"{verb} {blocks('ACCESS EXCLUSIVE')} of the default partition {default.shown} while all its rows "
-        "are read, and fails if one belongs into the new partition",
+        f"{verb} takes ACCESS EXCLUSIVE on the default partition {shown(ctx, default.key)}, which blocks "
+        "reads and writes of it while all its rows are read, and fails if one belongs into the new partition",
         table=default,
         lock="ACCESS EXCLUSIVE",
         work="scan",
@@ -85,8 +86,8 @@ def _fix(
     name = named(default.key[1], "excludes", partition.key[1])
     values = _values(ctx, bound)
     steps = [
-        f"ALTER TABLE {default.sql} ADD CONSTRAINT {name} CHECK (NOT ({condition})) NOT VALID",
-        f"ALTER TABLE {default.sql} VALIDATE CONSTRAINT {name}",
+        f"ALTER TABLE {written(ctx, default.key)} ADD CONSTRAINT {name} CHECK (NOT ({condition})) NOT VALID",
+        f"ALTER TABLE {written(ctx, default.key)} VALIDATE CONSTRAINT {name}",
     ]
     if attaching:
         steps.append(ctx.statement.sql)
@@ -95,7 +96,7 @@ def _fix(
             f"CREATE TABLE {partition.sql} (LIKE {parent.sql} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)",
             f"ALTER TABLE {parent.sql} ATTACH PARTITION {partition.sql} {values}",
         ]
-    steps.append(f"ALTER TABLE {default.sql} DROP CONSTRAINT {name}")
+    steps.append(f"ALTER TABLE {written(ctx, default.key)} DROP CONSTRAINT {name}")
     return [
         ctx.sequence(
             "show first that no row has to move, each step in a transaction of its own", *steps

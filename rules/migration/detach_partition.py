@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.finding import Finding
-from sqladvisor.migrate.context import MigrationContext, blocks
+from sqladvisor.migrate.context import MigrationContext
 from sqladvisor.rule import rule
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import unwrap
@@ -52,8 +52,8 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
         fix = ctx.sequence("outside a transaction", f"{statement} CONCURRENTLY")
     yield ctx.finding(
         None,
-        f"DETACH PARTITION {partition.shown} {blocks('ACCESS EXCLUSIVE')} on all of {table.shown}, and waits "
-        "for the queries that run on any of its partitions",
+        f"DETACH PARTITION {partition.shown} takes ACCESS EXCLUSIVE on {table.shown}, which blocks reads and "
+        "writes of all its partitions, and waits for the queries that run on any of them",
         table=table,
         lock="ACCESS EXCLUSIVE",
         fixes=[fix],

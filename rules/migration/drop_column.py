@@ -48,7 +48,7 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
     if column is None and table.relation is not None and command.get("missing_ok"):
         return
     along = _indexes(table, name)
-    takes = f" and takes {', '.join(along)} along" if along else ""
+    takes = f", and takes {', '.join(along)} along" if along else ""
     quoted = identifier(name)
     steps = [f"ALTER TABLE {table.sql} DROP COLUMN {quoted}"]
     description = "once no deployed code names it"

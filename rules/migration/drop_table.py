@@ -56,7 +56,7 @@ def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
         aside = named(table.key[1], "unused")
         yield ctx.finding(
             None,
-            f"DROP TABLE {table.shown} {blocks('ACCESS EXCLUSIVE')} and removes its rows for good: "
+            f"DROP TABLE {table.shown} {blocks('ACCESS EXCLUSIVE')}, and removes its rows for good: "
             "code that is still deployed fails on it",
             table=table,
             lock="ACCESS EXCLUSIVE",

@@ -48,7 +48,7 @@ def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
             continue
         yield ctx.finding(
             None,
-            f"{what} {view.shown} {blocks('ACCESS EXCLUSIVE')} of it: code that is still deployed and "
+            f"{what} {view.shown} {blocks('ACCESS EXCLUSIVE')} of it, and code that is still deployed and "
             "reads it fails",
             table=view,
             lock="ACCESS EXCLUSIVE",

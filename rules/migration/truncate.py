@@ -10,10 +10,11 @@ Source: PostgreSQL manual, TRUNCATE; squawk ban-truncate-cascade.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sqladvisor.finding import Finding
-from sqladvisor.migrate.context import MigrationContext, blocks
+from sqladvisor.catalog.ddl_state import Key
+from sqladvisor.finding import Finding, Fix, Severity
+from sqladvisor.migrate.context import MigrationContext, Table, blocks
 from sqladvisor.migrate.dependents import foreign_keys_to, shown, written
 from sqladvisor.rule import rule
 from sqladvisor.sql.statement import Node
@@ -38,31 +39,40 @@ GOOD = [
 @rule("TruncateStmt", severity="warning")
 def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
     named = [ctx.table(unwrap(item)[1]) for item in node.get("relations", ())]
+    cascades = node.get("behavior") == "DROP_CASCADE"
     keys = [t.key for t in named]
-    for table in named:
-        if not table.settled:
-            continue
-        reached = list(keys)
-        for key in reached:  # grows while it is gone through
-            other = ctx.table(*key)
-            reached += [k for k, _ in foreign_keys_to(ctx, other) if k not in reached]
-        more = [k for k in reached if k not in keys]
-        cascades = node.get("behavior") == "DROP_CASCADE"
-        tail = ""
-        fixes = []
-        if more and cascades:
-            tail = f", and with CASCADE those of {', '.join(shown(ctx, k) for k in more)}"
-            every = ", ".join(written(ctx, k) for k in reached)
-            fixes = [ctx.sequence("if that is meant, name them", f"TRUNCATE {every}")]
-        elif more:
-            tail = f"; it fails, for {shown(ctx, more[0])} refers to it"
-        yield ctx.finding(
-            None,
-            f"TRUNCATE {table.shown} {blocks('ACCESS EXCLUSIVE')} and removes all its rows{tail}",
-            table=table,
-            lock="ACCESS EXCLUSIVE",
-            severity="error" if more else None,
-            fixes=fixes,
-        )
-        if cascades:
-            return
+    reached: dict[Key, Key] = {}  # each with the table that it refers to
+    for key in keys:  # grows while it is gone through
+        for other, _ in foreign_keys_to(ctx, ctx.table(*key)):
+            if other not in keys:
+                keys.append(other)
+                reached[other] = key
+    used = [t for t in named if t.settled]
+    for table in used:
+        fails = ""
+        if reached and not cascades:
+            other, key = next(iter(reached.items()))
+            fails = f"; it fails, for {shown(ctx, other)} refers to {shown(ctx, key)}"
+        yield _emptied(ctx, table, fails, "error" if fails else None)
+    for other, key in reached.items() if cascades and used else ():
+        every = ", ".join(written(ctx, k) for k in keys)
+        fix = ctx.sequence("if that is meant, name them", f"TRUNCATE {every}")
+        why = f": CASCADE takes it along, for it refers to {shown(ctx, key)}"
+        yield _emptied(ctx, ctx.table(*other), why, "error", [fix])
+
+
+def _emptied(
+    ctx: MigrationContext,
+    table: Table,
+    tail: str,
+    severity: Severity | None,
+    fixes: Sequence[Fix] = (),
+) -> Finding:
+    return ctx.finding(
+        None,
+        f"TRUNCATE empties {shown(ctx, table.key)} and {blocks('ACCESS EXCLUSIVE')}{tail}",
+        table=table,
+        lock="ACCESS EXCLUSIVE",
+        severity=severity,
+        fixes=fixes,
+    )

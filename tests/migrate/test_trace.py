@@ -270,3 +270,10 @@ def test_a_runner_with_one_transaction_for_all(make_sandbox: Make) -> None:
     found = trace(make_sandbox(SCHEMA), replace(made, one_transaction=True))
     assert [s.transaction for s in found.steps] == [1, 1]
     assert found.steps[1].held == (Lock("public.users", "ACCESS EXCLUSIVE", "table"),)
+
+
+def test_a_rename_locks_the_table_by_the_name_it_had(make_sandbox: Make) -> None:
+    sql = "ALTER TABLE users RENAME TO people; ALTER TABLE people ADD COLUMN n int;"
+    renamed, altered = traced(make_sandbox, sql, "statement").steps
+    assert renamed.lock_on("users") and not renamed.lock_on("people")
+    assert altered.lock_on("people") and not altered.lock_on("users")
