@@ -92,4 +92,4 @@ def test_drop_cascade_tells_what_really_fell(make_sandbox: Make) -> None:
     found = judged(make_sandbox, "DROP TABLE users CASCADE")
     (finding,) = [f for f in found if f.rule == "migration/drop-cascade"]
     assert "view mails" in finding.message and "orders_user_id_fkey" in finding.message
-    assert any("CASCADE dropped" in note for note in finding.evidence.notes)
+    assert any("fell with it" in note for note in finding.evidence.notes)
