@@ -4,7 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help demo test lint format bench bench-gate bench-indexes bench-serve bench-logs docs clean
+=======
+.PHONY: help demo test lint format bench bench-gate bench-harmless bench-serve bench-logs docs clean
+>>>>>>> 8cd782a (Show that a look at a live server harms nothing: no strong lock, nothing written, no session left, and the ends of indexes read by index)
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -48,6 +52,9 @@ bench-indexes: $(VENV)/.installed ## Index advice against its peers: TPC-H on Po
 bench: $(VENV)/.installed ## Start-up and throughput, as ratios to the bare parser in the same run
 	$(BIN)/python benchmarks/static.py
 	$(BIN)/python benchmarks/reading.py
+
+bench-harmless: $(VENV)/.installed ## What a run of live costs a server under pgbench load
+	$(BIN)/python benchmarks/harmless.py
 
 bench-serve: $(VENV)/.installed ## Requests a second that the dashboard answers on loopback
 	$(BIN)/python benchmarks/serve.py

@@ -11,13 +11,13 @@ from statistics import fmean
 import psycopg
 
 from sqladvisor.errors import ServerError
-from sqladvisor.server.session import LiveSession
+from sqladvisor.server.session import MARK, LiveSession
 
 INTERVAL_S = 0.1
 """Between two samples. One takes well under a millisecond of the server's time."""
 OURS = "sqladvisor"
 
-_SAMPLE = """/* sqladvisor */
+_SAMPLE = """
 SELECT coalesce(state, 'unseen'), coalesce(wait_event_type, ''), coalesce(wait_event, ''),
        coalesce(datname = current_database(), false), count(*)::int
 FROM pg_stat_activity
@@ -25,10 +25,10 @@ WHERE pid <> pg_backend_pid() AND application_name IS DISTINCT FROM 'sqladvisor'
   AND (backend_type = 'client backend' OR backend_type IS NULL AND datid IS NOT NULL)
 GROUP BY 1, 2, 3, 4"""
 # pg_stat_database.sessions came with 14; to_jsonb reads whatever is there.
-_COUNTERS = """/* sqladvisor */
+_COUNTERS = """
 SELECT sum(xact_commit + xact_rollback)::float8, sum((to_jsonb(d) ->> 'sessions')::float8)
 FROM pg_stat_database d WHERE datid > 0"""
-_SETTINGS = """/* sqladvisor */
+_SETTINGS = """
 SELECT current_setting('max_connections')::int,
        extract(epoch FROM now() - coalesce((SELECT min(stats_reset) FROM pg_stat_database WHERE datid > 0),
                                            pg_postmaster_start_time()))::float8,
@@ -98,7 +98,7 @@ class Sampler:
 
     def _sample(self, session: LiveSession) -> None:
         def row(sql: str) -> tuple[float, ...]:
-            found = session.run(lambda c: c.execute(sql.encode()).fetchone())
+            found = session.run(lambda c: c.execute(f"{sql} {MARK}".encode()).fetchone())
             assert found is not None
             return found
 
@@ -106,7 +106,9 @@ class Sampler:
         self._max_connections = int(limit)
         first, began = row(_COUNTERS)[0], time.monotonic()
         while not self._stopped.is_set():
-            self._samples.append(session.run(lambda c: c.execute(_SAMPLE.encode()).fetchall()))
+            self._samples.append(
+                session.run(lambda c: c.execute(f"{_SAMPLE} {MARK}".encode()).fetchall())
+            )
             self._took = time.monotonic() - began
             if self._took >= self._window_s:
                 break

@@ -18,7 +18,7 @@ from sqladvisor.finding import Finding, InputProblem
 from sqladvisor.rule import Rule
 from sqladvisor.rule_sql import COLUMNS, NOTE, query
 from sqladvisor.server.connect import one_line
-from sqladvisor.server.session import LiveSession
+from sqladvisor.server.session import MARK, LiveSession
 
 _ROLE = """
 /* sqladvisor */
@@ -121,7 +121,7 @@ def _rows(connection: psycopg.Connection, sql: str) -> list[dict[str, Any]]:
     # One statement per message: a binary result makes psycopg use the extended protocol. Types that
     # PostgreSQL's regclass and numeric have in text are cast in the queries.
     with psycopg.RawCursor(connection, row_factory=dict_row) as cursor:
-        cursor.execute(f"/* sqladvisor */ {sql}".encode(), prepare=False, binary=True)
+        cursor.execute(f"{sql}\n{MARK}".encode(), prepare=False, binary=True)
         return cursor.fetchall()
 
 

@@ -13,6 +13,8 @@ from sqladvisor.errors import ServerError
 from sqladvisor.server.connect import connect_target, one_line, redact_dsn
 
 T = TypeVar("T")
+MARK = "/* sqladvisor */"
+"""Ends our statements. At their start pg_stat_statements would leave it out."""
 MAX_RECONNECTS = 3
 """A server that ends our sessions more often than this does not want us."""
 
@@ -52,6 +54,8 @@ class LiveSession:
             lock_timeout_ms=self._lock_timeout_ms,
         )
         connection.execute("SET search_path = pg_catalog")
+        # Compiling a query over the catalogs takes longer than running it.
+        connection.execute("SET jit = off")
         return connection
 
     def run(self, job: Callable[[psycopg.Connection], T]) -> T:

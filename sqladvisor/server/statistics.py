@@ -260,7 +260,10 @@ def _ends(
     connection.execute(f"SET statement_timeout = '{ENDS_TIMEOUT}'")
     try:
         for schema, table, column in columns:
-            one = "(SELECT {0}::text FROM {1} WHERE {0} IS NOT NULL ORDER BY {0} %s LIMIT 1)"
+            # x.{0}: a bare name would be the output column, text, and the whole table be sorted.
+            one = (
+                "(SELECT x.{0}::text FROM {1} x WHERE x.{0} IS NOT NULL ORDER BY x.{0} %s LIMIT 1)"
+            )
             query = sql.SQL(f"SELECT {one % ''}, {one % 'DESC'}").format(
                 sql.Identifier(column), sql.Identifier(schema, table)
             )

@@ -6,10 +6,10 @@ have is None. Where it is missing or hidden, ``Collected.missing`` says how to g
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sqladvisor.server.session import MARK
 from sqladvisor.sql.quote import identifier
 
 if TYPE_CHECKING:
@@ -89,13 +89,9 @@ class Collected:
         hours = statement.hours if statement.hours is not None else self.hours
         return None if hours is None else value / max(hours, MIN_HOURS)
 
-    def share(self, statement: Counted) -> float:
-        """Of the time that all statements of this database took, planning included."""
-        return statement.total_ms / self.total_ms if self.total_ms else 0.0
-
 
 # A plain role may not see shared_preload_libraries, but sees the settings that it brings.
-_INSTALLED = """/* sqladvisor */
+_INSTALLED = """
 SELECT n.nspname::text,
        coalesce(l.setting ~ '\\mpg_stat_statements\\M', false)
        OR EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max'),
@@ -195,12 +191,12 @@ def _read(connection: psycopg.Connection, view: str) -> Collected:
     top = "s.toplevel" if "toplevel" in have else "true"
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"""/* sqladvisor */ SELECT s.queryid, s.query AS text, s.calls, s.rows, s.mean_exec_time, s.min_exec_time,
+            f"""SELECT s.queryid, s.query AS text, s.calls, s.rows, s.mean_exec_time, s.min_exec_time,
                 s.max_exec_time, s.stddev_exec_time, {", ".join(sums)}, {age} AS hours,
                 pg_get_userbyid(s.userid)::text AS rolname
             FROM {view} s
             WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND {top}
-            ORDER BY s.total_exec_time DESC LIMIT {MAX_STATEMENTS}""".encode()
+            ORDER BY s.total_exec_time DESC LIMIT {MAX_STATEMENTS} {MARK}""".encode()
         ).fetchall()
     others = connection.execute(
         f"""SELECT coalesce(sum(s.total_exec_time), 0)::float8 FROM {view.rpartition(".")[0]}.pg_stat_statements(false) s
@@ -229,12 +225,9 @@ def _read(connection: psycopg.Connection, view: str) -> Collected:
     )
 
 
-_OURS = re.compile(r"\s*(?:/\* sqladvisor|EXPLAIN \(SETTINGS)")
-
-
 def ours(text: str) -> bool:
     """Whether a statement is one that this program sends."""
-    return bool(_OURS.match(text))
+    return text.endswith(MARK)
 
 
 def _counted(row: dict[str, Any]) -> Counted:

@@ -36,7 +36,7 @@ class Weighed:
     counted: Counted
     context: Context
     share: float
-    """Of the time of all statements of this database."""
+    """Of the time of all statements of this database but those over the system catalogs."""
     calls_per_hour: float | None
     ms_per_hour: float | None
 
@@ -74,25 +74,31 @@ def weigh(
     collected: Collected, catalog: Catalog, thresholds: Mapping[str, Mapping[str, float]]
 ) -> Workload:
     """Parse every text, each once, and give it its weight."""
-    found: list[Weighed] = []
+    kept: list[tuple[Counted, Context]] = []
     unparsed = system = 0
+    total = 0.0
     for counted in collected.statements:
-        context = _context(counted.text, len(found) + 1, catalog, thresholds)
+        context = _context(counted.text, len(kept) + 1, catalog, thresholds)
+        if context is not None and about_the_system(context):
+            system += 1
+            continue
+        total += counted.total_ms
         if context is None:
             unparsed += 1
-        elif about_the_system(context):
-            system += 1
         else:
-            found.append(
-                Weighed(
-                    len(found) + 1,
-                    counted,
-                    context,
-                    collected.share(counted),
-                    collected.per_hour(counted, counted.calls),
-                    collected.per_hour(counted, counted.total_ms),
-                )
+            kept.append((counted, context))
+    found: list[Weighed] = []
+    for counted, context in kept:
+        found.append(
+            Weighed(
+                len(found) + 1,
+                counted,
+                context,
+                counted.total_ms / total if total else 0.0,
+                collected.per_hour(counted, counted.calls),
+                collected.per_hour(counted, counted.total_ms),
             )
+        )
     return Workload(collected, tuple(found), unparsed, system, {w.rank: w for w in found})
 
 
