@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from conftest import problems
+from needs import postgres
 
 from sqladvisor.auditor import Options
 from sqladvisor.catalog.live import read_catalog
@@ -25,7 +26,7 @@ from sqladvisor.workload.weights import Workload, tops, weigh
 @pytest.fixture(scope="module", params=[None, "system"], ids=["embedded", "system"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     settings = problems.SETTINGS | {"pg_stat_statements.max": "100", "autovacuum": "off"}
-    with Cluster(find_binaries(request.param), settings=settings) as running:
+    with Cluster(postgres(request.param), settings=settings) as running:
         yield running
 
 
