@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -218,14 +219,18 @@ def test_standard_input_cannot_be_fixed(folder: Path) -> None:
         audit(["-"], options)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_file_that_cannot_be_written_is_a_problem(folder: Path) -> None:
-    folder.chmod(0o500)
-    try:
-        report = fix(folder, f"{DAY};\n")
-    finally:
-        folder.chmod(0o700)
-    assert [p for p in report.problems if "not written back" in p.message]
+def test_a_file_that_cannot_be_written_is_a_problem(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, as the system says it: permissions would not stop root."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sqladvisor.fix.tempfile.mkstemp", full)
+    report = fix(folder, f"{DAY};\n")
+    assert [p for p in report.problems if "not written back: No space left" in p.message]
+    assert after(folder) == f"{DAY};\n".encode()
 
 
 # -- the shop -----------------------------------------------------------------------------------

@@ -73,13 +73,17 @@ def said(statement: str, before: str = "") -> bool:
 ENGINE = Engine(load_rules(("migration",)), strict=True)
 
 
-@pytest.mark.parametrize("statement", STATEMENTS)
-@pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC"])
+ZONED = [s for s in STATEMENTS if "timestamp" in s or "at TYPE" in s]
+"""Those that mean something else in another time zone."""
+
+
+@pytest.mark.parametrize(
+    ("zone", "statement"),
+    [*(("Europe/Berlin", s) for s in STATEMENTS), *(("UTC", s) for s in ZONED)],
+)
 def test_rules_say_rewrite_where_the_server_does(
-    statement: str, zone: str, database: Callable[[], Any]
+    zone: str, statement: str, database: Callable[[], Any]
 ) -> None:
-    if zone == "UTC" and "timestamp" not in statement and "at TYPE" not in statement:
-        pytest.skip("has nothing to do with the time zone")
     with database() as connection:
         connection.execute("BEGIN")
         connection.execute(f"SET timezone = '{zone}'")
