@@ -471,6 +471,15 @@ def gate(
             rich_help_panel="Migrations",
         ),
     ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A snapshot of the database before them (`sqladvisor snapshot`): schema, sizes, "
+            "statistics and statements, no server needed.",
+            rich_help_panel="Migrations",
+        ),
+    ] = None,
     pg_version: Annotated[
         int | None,
         typer.Option(
@@ -605,6 +614,7 @@ def gate(
         base=base,
         schema=tuple(schema or ()),
         dsn=dsn,
+        snapshot=snapshot,
         pg_version=pg_version,
         judge_down=judge_down,
         each=each,

@@ -30,6 +30,9 @@ JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"""
+_EXTENDED = """
+SELECT n.nspname, s.stxname FROM pg_catalog.pg_statistic_ext s
+JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace"""
 PARTIAL_SHARE = 0.1
 """Share of the rows taken for a new partial index: nothing is known of its predicate."""
 
@@ -55,6 +58,7 @@ def carry(
         (schema, name): (table, partial, definition)
         for schema, name, table, partial, definition in after.execute(_INDEXES.encode()).fetchall()
     }
+    extended = {(schema, name) for schema, name in after.execute(_EXTENDED).fetchall()}
     made = {key for key, (_, _, text) in indexes.items() if defined.get(key) != text}
     relations = []
     for relation in read_statistics(after).relations:
@@ -75,12 +79,14 @@ def carry(
             if (c.schema, c.table, c.column) in columns and (c.schema, c.table) not in made
         ),
         ends={key: ends for key, ends in before.ends.items() if key in columns},
+        extended=tuple(e for e in before.extended if (e.schema, e.name) in extended),
     )
 
 
 def _sized(
     index: RelationStatistics, table: RelationStatistics, *, partial: bool
 ) -> RelationStatistics:
+    index = replace(index, height=None, gin=None)  # those of an empty one
     rows = max(table.reltuples, 0.0) * (PARTIAL_SHARE if partial else 1.0)
     if index.kind != "i":
         return replace(index, reltuples=rows)

@@ -40,7 +40,7 @@ Progress = Callable[[str], None]
 class GateOptions:
     """How to judge migrations.
 
-    ``schema``, ``dsn``: what the set starts from; ``base``: judge only what git says is new since.
+    ``schema``, ``dsn``, ``snapshot``: what the set starts from; ``base``: judge only what git says is new since.
     ``pg_version``: major version judged for, None for that of the start or of the embedded server.
     ``each``: every migration is a deployment of its own: tables of earlier ones hold rows.
     ``min_rows``: rows below which what locks or rewrites a table is no error.
@@ -52,6 +52,7 @@ class GateOptions:
     base: str | None = None
     schema: tuple[str, ...] = ()
     dsn: str | None = None
+    snapshot: str | None = None
     pg_version: int | None = None
     judge_down: bool = False
     each: bool = False
@@ -108,7 +109,7 @@ def _gate(
     files = load_files(paths, stdin)
     choose(files, options.runner)
     changes = _changes(paths, options)
-    start = read_start(options.schema, options.dsn, files, say)
+    start = read_start(options.schema, options.dsn, files, say, options.snapshot)
     name = _cache_key(files.sql, start, changes, options)
     if name and (known := cache.load(name, aux)):
         return _report_of(known, files.sql, engine.rules)
@@ -319,7 +320,13 @@ def _cache_key(
     options: GateOptions,
 ) -> str:
     """The cache's name for this run, "" for one that is not cached."""
-    if not options.cache or options.dsn is not None or options.trace or STDIN in sql:
+    if (
+        not options.cache
+        or options.dsn is not None
+        or options.snapshot
+        or options.trace
+        or STDIN in sql
+    ):
         return ""
     settings = [
         options.runner, options.pg_version, options.judge_down, options.each, options.min_rows,

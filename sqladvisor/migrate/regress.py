@@ -28,12 +28,15 @@ from sqladvisor.plan.node import Plan
 from sqladvisor.server.explain import ExplainError, explain, explainable
 from sqladvisor.server.parameters import with_types
 from sqladvisor.server.shadow import build_shadow
+from sqladvisor.server.snapshot import with_counters
 from sqladvisor.sql.statement import Statement
 
 if TYPE_CHECKING:
     import psycopg
 
     from sqladvisor.catalog.model import Catalog
+    from sqladvisor.catalog.snapshot import Snapshot
+    from sqladvisor.catalog.stand_ins import StandIns
 
 FACTOR = 1.5
 """Times the planner's cost must grow to be called a regression."""
@@ -79,6 +82,7 @@ class _Shadows:
     defined: dict[tuple[str, str], str]
     stack: ExitStack
     say: Say
+    stand_ins: StandIns | None
     open: dict[int, psycopg.Connection] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
@@ -91,6 +95,7 @@ class _Shadows:
                 ddl = self.stage.ddl(sandbox)
             self.stack.callback(self.stage.cluster.drop_database, name)
             shadow = build_shadow(self.stage.cluster, name, ddl, carried)
+            shadow.stand_ins = self.stand_ins
             self.left_out += [n for n in shadow.left_out if n not in self.left_out]
             self.open[statements] = self.stack.enter_context(shadow.connect())
         return self.open[statements]
@@ -105,10 +110,12 @@ def compare_plans(
     *,
     factor: float = FACTOR,
     min_cost: float = MIN_COST,
+    snapshot: Snapshot | None = None,
 ) -> Compared:
     """Plan the workload before and after. ``trace`` is that of the stage's migrations.
 
-    ``statistics`` are those of the database as it is, or assumed ones. Raises ServerError and
+    ``statistics`` are those of the database as it is, or assumed ones; ``snapshot`` is what they are
+    from, where they are. Raises ServerError and
     psycopg.Error when a server is lost.
     """
     result = Compared()
@@ -117,9 +124,13 @@ def compare_plans(
     with ExitStack() as stack:
         with stage.start.connect() as connection:
             defined = index_definitions(connection)
-        shadows = _Shadows(stage, statistics, defined, stack, say)
+        stand_ins = snapshot.stand_ins if snapshot else None
+        shadows = _Shadows(stage, statistics, defined, stack, say, stand_ins)
         before = shadows.behind(0)
-        items = list(_planned(workload, read_catalog(before)))
+        catalog = read_catalog(before)
+        if snapshot is not None:
+            catalog = with_counters(catalog, snapshot)
+        items = list(_planned(workload, catalog))
         after = shadows.behind(len(trace.steps))
         gone = _names(defined) - _names(index_definitions(after))
         limits = _Limits(factor, min_cost, gone)
@@ -272,6 +283,7 @@ def _finding(item: Planned, old: Outcome, new: Outcome, step: Step, severity: Se
         "query": query.text,
         "query_path": query.path,
         "query_line": query.line,
+        "query_place": place(query),
         "migration": step.migration.version,
         "cost_before": old.plan.total_cost,
         "plan_before": "\n".join(plan_lines(old.plan)),
@@ -320,11 +332,7 @@ def _worst(found: Sequence[Finding]) -> Finding:
             / max(f.evidence.figures["cost_before"], 1.0)
         ),
     )
-    others = [
-        f"{f.evidence.figures['query_path']}:{f.evidence.figures['query_line']}"
-        for f in found
-        if f is not worst
-    ]
+    others = [str(f.evidence.figures["query_place"]) for f in found if f is not worst]
     if not others:
         return worst
     evidence = worst.evidence

@@ -17,7 +17,7 @@ from sqladvisor.migrate.trace import parts
 
 if TYPE_CHECKING:
     from sqladvisor.catalog.model import Catalog
-    from sqladvisor.catalog.statistics import Statistics
+    from sqladvisor.catalog.snapshot import Snapshot
     from sqladvisor.server.embedded import Cluster
 
 Key = tuple[str, str]
@@ -81,11 +81,28 @@ def sizes_of_catalog(catalog: Catalog) -> dict[Key, Size]:
     return found
 
 
-def sizes_of_statistics(statistics: Statistics) -> dict[Key, Size]:
-    """Sizes of the tables in planner statistics; nothing is known of their indexes or writes there."""
+def sizes_of_snapshot(snapshot: Snapshot) -> dict[Key, Size]:
+    """Sizes of the tables of a snapshot, and its counters of writes."""
+    relations = snapshot.statistics.relations
+    indexes: dict[Key, list[int]] = {}
+    for r in relations:
+        if r.kind == "i" and r.table:
+            indexes.setdefault((r.schema, r.table), []).append((r.pages or r.relpages) * PAGE)
+    seconds = (snapshot.counted_days or 0.0) * SECONDS_A_DAY
+    rates = {
+        (t.schema, t.name): (t.inserted + t.updated + t.deleted) / seconds
+        for t in snapshot.tables
+        if seconds
+    }
     return {
-        (r.schema, r.name): Size(max(r.reltuples, 0.0), (r.pages or r.relpages) * PAGE)
-        for r in statistics.relations
+        (key := (r.schema, r.name)): Size(
+            r.reltuples,
+            (r.pages or r.relpages) * PAGE,
+            sum(indexes.get(key, ())),
+            len(indexes.get(key, ())),
+            rates.get(key),
+        )
+        for r in relations
         if r.kind in ("r", "m") and r.reltuples >= 0
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sqladvisor.catalog.ddl_state import Key
 from sqladvisor.catalog.model import Catalog
@@ -14,6 +15,9 @@ from sqladvisor.migrate.runner import load_files, read_files
 from sqladvisor.migrate.state import SetState
 from sqladvisor.sql.source import read_source, statements
 from sqladvisor.sql.statement import Statement
+
+if TYPE_CHECKING:
+    from sqladvisor.catalog.snapshot import Snapshot
 
 
 @dataclass(slots=True)
@@ -35,6 +39,7 @@ class Start:
     texts: dict[str, str] = field(default_factory=dict)
     description: str = ""
     """What it was read from, in words, where that is a server."""
+    snapshot: Snapshot | None = None
 
     def state(self) -> SetState:
         """A state to apply the set to."""
@@ -42,16 +47,24 @@ class Start:
 
 
 def read_start(
-    schema: Sequence[str], dsn: str | None, migrations: Files, say: Callable[[str], None]
+    schema: Sequence[str],
+    dsn: str | None,
+    migrations: Files,
+    say: Callable[[str], None],
+    snapshot: str | None = None,
 ) -> Start:
-    """Read ``--schema`` (files, directories of earlier migrations) or ``--dsn``.
+    """Read ``--schema`` (files, directories of earlier migrations), ``--dsn`` or ``--snapshot``.
 
-    Raises InputError for both at once, ServerError for a server that cannot be had.
+    Raises InputError for two at once, ServerError for a server that cannot be had.
     """
+    given = [name for name, value in (("--schema", schema), ("--dsn", dsn), ("--snapshot", snapshot))
+             if value]  # fmt: skip
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} both say what is there before: give one of them")
     if dsn is not None:
-        if schema:
-            raise InputError("--schema and --dsn both say what is there before: give one of them")
         return _from_server(dsn, say)
+    if snapshot is not None:
+        return _from_snapshot(snapshot)
     if not schema:
         return Start()
     files = load_files(schema)
@@ -81,6 +94,24 @@ def _from_server(dsn: str, say: Callable[[str], None]) -> Start:
             notes=list(target.notes),
             description=f"static, from the schema of {target.description}",
         )
+
+
+def _from_snapshot(path: str) -> Start:
+    from sqladvisor.catalog.snapshot import load
+
+    snapshot = load(path)
+    found, problems = statements(read_source(path, snapshot.schema.encode()))
+    statistics = snapshot.statistics
+    return Start(
+        tuple(found),
+        pg_version=statistics.version // 10000,
+        rows={(r.schema, r.name): r.reltuples for r in statistics.relations
+              if r.kind in ("r", "p", "m") and r.reltuples >= 0},
+        contents={path: snapshot.schema.encode()},
+        notes=[f"the snapshot's schema: {p.message}" for p in problems[:1]],
+        description=f"static, from the snapshot {path}",
+        snapshot=snapshot,
+    )  # fmt: skip
 
 
 def start_state(schema: str | Iterable[Statement], catalog: Catalog | None = None) -> SetState:

@@ -198,7 +198,7 @@ def apply_statements(
 
 def place(statement: Statement) -> str:
     """A statement's file and line, for a note."""
-    return f"{statement.path}:{statement.line}"
+    return f"{statement.path}:{statement.line}" if statement.line else statement.path
 
 
 def _run(

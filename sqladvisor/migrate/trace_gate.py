@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -22,7 +22,15 @@ from sqladvisor.finding import Finding, InputProblem
 from sqladvisor.migrate.context import Settings
 from sqladvisor.migrate.model import Migration, MigrationSet
 from sqladvisor.migrate.reconcile import reconcile
-from sqladvisor.migrate.rows import Key, Size, calibrate, concerned, sizes_of_catalog, weigh
+from sqladvisor.migrate.rows import (
+    Key,
+    Size,
+    calibrate,
+    concerned,
+    sizes_of_catalog,
+    sizes_of_snapshot,
+    weigh,
+)
 from sqladvisor.migrate.stage import Stage, apply
 from sqladvisor.migrate.start import Start
 from sqladvisor.migrate.trace import Trace, place, trace
@@ -36,6 +44,7 @@ from sqladvisor.sql.source import read_source
 from sqladvisor.sql.statement import Statement
 
 if TYPE_CHECKING:
+    from sqladvisor.catalog.snapshot import Snapshot
     from sqladvisor.migrate.gate import GateOptions
     from sqladvisor.server.binaries import Binaries
 
@@ -79,6 +88,8 @@ def try_set(
     """
     tried = Tried(list(findings))
     workload = _workload(options.workload, tried)
+    if start.snapshot is not None and not options.workload:
+        workload = _recorded(start.snapshot, tried)
     if not any(m.judged and m.up for m in migrations.migrations):
         return tried
     try:
@@ -146,8 +157,9 @@ def _run(
                 f"plans assume {options.assume_rows:,} rows in each table (no server, no snapshot)"
             )
         compared = compare_plans(
-            stage, statistics, workload, traced, say, factor=options.plan_factor
-        )
+            stage, statistics, workload, traced, say, factor=options.plan_factor,
+            snapshot=start.snapshot,
+        )  # fmt: skip
         tried.findings += compared.findings
         tried.notes += compared.notes
         tried.notes.append(f"{compared.planned} workload queries planned before and after")
@@ -188,6 +200,10 @@ def _first(notes: Sequence[str]) -> list[str]:
 def _known(
     binaries: Binaries, start: Start, options: GateOptions, workload: bool, say: Say
 ) -> _Known:
+    if start.snapshot is not None:
+        return _Known(
+            start.snapshot.schema, start.snapshot.statistics, sizes_of_snapshot(start.snapshot)
+        )
     sizes = sizes_of_catalog(start.catalog) if start.catalog is not None else {}
     if options.dsn is None:
         return _Known(sizes=sizes)
@@ -208,6 +224,19 @@ def _workload(paths: Sequence[str], tried: Tried) -> list[Statement]:
     if not audited.contexts and not audited.problems:
         raise InputError(f"--workload {' '.join(paths)}: no statements in it")
     return [context.statement for context in audited.contexts]
+
+
+def _recorded(snapshot: Snapshot, tried: Tried) -> list[Statement]:
+    """The statements that the snapshot's server had counted, each under a name of its own."""
+    from sqladvisor.workload.weights import PLACE, about_the_system, parsed
+
+    found = []
+    for number, query in enumerate(snapshot.workload, 1):
+        context = parsed(query.text, EMPTY)
+        if context is not None and not about_the_system(context):
+            found.append(replace(context.statement, path=f"{PLACE} {number}", line=0))
+    tried.notes += snapshot.workload_missing
+    return found
 
 
 def timeline(found: Trace) -> list[dict[str, Any]]:

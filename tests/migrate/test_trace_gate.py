@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from sqladvisor.catalog.snapshot import WorkloadQuery, encode
 from sqladvisor.finding import Finding
 from sqladvisor.migrate.gate import GateOptions, gate
 from sqladvisor.report.json import document, schema
 from sqladvisor.report.model import Report
 from sqladvisor.report.text import render
+from sqladvisor.server.binaries import find_binaries
+from sqladvisor.server.snapshot import take_snapshot
 
 SHOP = Path(__file__).parents[2] / "fixtures" / "shop"
 
@@ -154,3 +158,46 @@ def test_a_server_tells_sizes(tmp_path: Path, make_database) -> None:  # type: i
     assert found[1].evidence.figures["estimated_lock_s"] > 0
     assert found[2].severity == "info"
     assert "the table has 1 rows only" in found[2].evidence.notes
+
+
+@pytest.mark.parametrize("values", ["masked", "full"])
+def test_a_snapshot_tells_sizes_statistics_and_plans(
+    tmp_path: Path,
+    make_database,  # type: ignore[no-untyped-def]
+    values: str,
+) -> None:
+    database = make_database(
+        "CREATE TABLE orders (id int PRIMARY KEY, code text NOT NULL, state text);"
+        "INSERT INTO orders SELECT i, 'c' || i, 'done' FROM generate_series(1, 50000) i;"
+        "CREATE INDEX orders_code_idx ON orders (code);"
+        "CREATE TABLE small (id int PRIMARY KEY); INSERT INTO small VALUES (1);"
+        "ANALYZE orders; ANALYZE small"
+    )
+    snapshot = take_snapshot(database.dsn, find_binaries(None), values=values, workload=False)
+    path = tmp_path / "snapshot.json"
+    recorded = values == "full"  # its queries come from the snapshot itself
+    if recorded:
+        query = WorkloadQuery("SELECT id FROM orders WHERE code = $1", 10, 1.0, 1)
+        snapshot = replace(snapshot, workload=(query,))
+    path.write_text(encode(snapshot))
+    queries = tmp_path / "queries.sql"
+    queries.write_text("SELECT id FROM orders WHERE code = 'c77';\n")
+    report = judged(
+        tmp_path,
+        {
+            "1.sql": "SET lock_timeout = '1s';\nDROP INDEX CONCURRENTLY orders_code_idx;\n"
+            "ALTER TABLE orders ALTER id TYPE bigint;\nALTER TABLE small ALTER id TYPE bigint;\n"
+        },
+        snapshot=str(path),
+        workload=() if recorded else (str(queries),),
+    )
+    assert not report.problems
+    found = by_rule(report)
+    slower = found["migration/plan-regression"]
+    assert slower.severity == "error"
+    assert slower.location.line == 2
+    assert slower.evidence.figures["cost_before"] < 10
+    types = {f.location.line: f for f in report.findings if f.rule.endswith("alter-column-type")}
+    assert types[3].severity == "error"
+    assert types[3].evidence.figures["rows"] == 50000
+    assert types[4].severity == "info"
