@@ -59,6 +59,9 @@ bench-harmless: $(VENV)/.installed ## What a run of live costs a server under pg
 bench-serve: $(VENV)/.installed ## Requests a second that the dashboard answers on loopback
 	$(BIN)/python benchmarks/serve.py
 
+bench-logs: $(VENV)/.installed ## MB/s at which log files are read as a workload
+	$(BIN)/python benchmarks/logs.py
+
 docs: $(VENV)/.installed ## Write docs/rules.md from the rule files
 	$(BIN)/python docs/generate.py
 
