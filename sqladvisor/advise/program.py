@@ -22,6 +22,9 @@ from sqladvisor.advise.pricing import IndexSet, members
 MB = 1e6
 GAP = 1e-6
 """Relative gap at which the program counts as solved: below the planner's own rounding."""
+OBJECTIVE = 1e4
+"""What the workload's cost is scaled to: HiGHS takes differences below 1e-6 for none, and its presolve
+was seen to lose the optimum where a size price of 1e-9 stood beside a cost of 1."""
 SIZE_PRICE = 1e-9
 """Share of the workload's cost that a megabyte costs: of equals, the smaller set."""
 
@@ -127,7 +130,8 @@ class _Model:
                 mentioned |= used
         self.problem = problem
         self.indexes = list(members(mentioned))
-        self.scale = sum(max((c for _, c in atoms), default=0.0) for atoms in problem.atoms) or 1.0
+        whole = sum(max((c for _, c in atoms), default=0.0) for atoms in problem.atoms)
+        self.scale = whole / OBJECTIVE or 1.0
         self.links: dict[tuple[int, int], int] = {}
         self._column = {number: place for place, number in enumerate(self.indexes)}
         self._build(budget, relaxed)
@@ -135,7 +139,8 @@ class _Model:
     def _build(self, budget: float | None, relaxed: bool) -> None:
         problem, column = self.problem, self._column
         costs = [
-            (problem.upkeep.get(i, 0.0)) / self.scale + SIZE_PRICE * problem.sizes.get(i, 0) / MB
+            (problem.upkeep.get(i, 0.0)) / self.scale
+            + SIZE_PRICE * OBJECTIVE * problem.sizes.get(i, 0) / MB
             for i in self.indexes
         ]
         lower = [1.0 if problem.required >> i & 1 else 0.0 for i in self.indexes]

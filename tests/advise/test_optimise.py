@@ -1,0 +1,145 @@
+"""The search and the integer program, against brute force on small made-up planners.
+
+A planner here is a list of access plans, each with the indexes it needs and its cost; it takes the
+cheapest that the visible indexes allow, as PostgreSQL does.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sqladvisor.advise.optimise import Optimiser, Stop, Terms
+from sqladvisor.advise.pricing import IndexSet, Priced, members, set_of, undominated
+from sqladvisor.advise.program import Problem, Shared, relax, solve
+
+INDEXES = 6
+Plans = list[tuple[IndexSet, float]]
+
+
+def planner(plans: Plans) -> Priced:
+    def ask(visible: IndexSet) -> tuple[IndexSet, float]:
+        able = [(cost, used) for used, cost in plans if not used & ~visible]
+        cost, used = min(able)
+        return used, cost
+
+    return Priced(set_of(range(INDEXES)), ask)
+
+
+index_sets = st.integers(0, 2**INDEXES - 1)
+statements = st.lists(
+    st.tuples(
+        st.floats(500, 1000),
+        st.lists(st.tuples(index_sets, st.floats(1, 900)), max_size=6),
+    ).map(lambda s: [(0, s[0]), *[(used, min(cost, s[0] - 1)) for used, cost in s[1] if used]]),
+    min_size=1,
+    max_size=4,
+)
+sizes_of = st.lists(st.integers(1, 9), min_size=INDEXES, max_size=INDEXES)
+
+
+def cheapest(plans: Plans, chosen: IndexSet) -> float:
+    return min(cost for used, cost in plans if not used & ~chosen)
+
+
+def brute(
+    workload: list[Plans], sizes: dict[int, int], budget: float, upkeep: dict[int, float]
+) -> float:
+    best = float("inf")
+    for count in range(INDEXES + 1):
+        for numbers in combinations(range(INDEXES), count):
+            if sum(sizes[n] for n in numbers) <= budget:
+                chosen = set_of(numbers)
+                value = sum(cheapest(p, chosen) for p in workload)
+                best = min(best, value + sum(upkeep.get(n, 0.0) for n in numbers))
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(statements, sizes_of, st.integers(0, 30), st.floats(0, 80))
+def test_the_choice_is_the_best_there_is_and_the_bound_holds(
+    workload: list[Plans], sizes: list[int], budget: int, price: float
+) -> None:
+    bytes_of = {n: s * 1_000_000 for n, s in enumerate(sizes)}
+    upkeep = dict.fromkeys(range(INDEXES), price)
+    priced = [planner(p) for p in workload]
+    choice = Optimiser(priced, Terms(bytes_of, upkeep)).choose(budget * 1e6, Stop())
+    best = brute(workload, bytes_of, budget * 1e6, upkeep)
+    assert choice.size_bytes <= budget * 1e6
+    assert choice.bound <= best * (1 + 1e-6)
+    # Searched within a thousandth of the bound, beyond which it does not look.
+    assert best * (1 - 1e-9) <= choice.value <= max(best, choice.bound) * 1.002
+    assert abs(choice.cost - sum(cheapest(p, choice.indexes) for p in workload)) < 1e-6
+
+
+@settings(max_examples=50, deadline=None)
+@given(statements, sizes_of, st.integers(0, 30))
+def test_the_program_agrees_with_brute_force(
+    workload: list[Plans], sizes: list[int], budget: int
+) -> None:
+    bytes_of = {n: s * 1_000_000 for n, s in enumerate(sizes)}
+    atoms = [undominated(dict(plans)) for plans in workload]
+    problem = Problem(atoms, bytes_of)
+    solution = solve(problem, budget * 1e6)
+    expected = brute([list(a) for a in atoms], bytes_of, budget * 1e6, {})
+    assert solution.complete
+    tie_break = 1e-3  # the smaller of equal sets: a billionth of the cost for a megabyte
+    assert abs(solution.cost - expected) <= tie_break
+    assert relax(problem, budget * 1e6).cost <= expected + tie_break
+
+
+@settings(max_examples=50, deadline=None)
+@given(statements.map(lambda s: s[0]), st.lists(index_sets, min_size=1, max_size=12))
+def test_what_is_inferred_is_what_the_planner_would_say(
+    plans: Plans, asked: list[IndexSet]
+) -> None:
+    priced = planner(plans)
+    for visible in asked:
+        assert priced.plan(visible).cost == cheapest(plans, visible)
+    before = priced.calls
+    for visible in asked:
+        priced.plan(visible)
+    assert priced.calls == before <= len(set(asked))
+
+
+def test_an_index_that_must_stay_stays_and_a_group_keeps_one() -> None:
+    atoms = [[(0, 100.0)]]
+    upkeep = {0: 5.0, 1: 5.0, 2: 4.0}
+    problem = Problem(atoms, {}, upkeep, required=1, keep_one=[0b110])
+    solution = solve(problem, None)
+    assert list(members(solution.chosen)) == [0, 2]
+    assert abs(solution.cost - 109.0) < 1e-4
+
+
+def test_the_end_of_heap_only_updates_is_paid_once() -> None:
+    # Each of two indexes saves 60 and ends the same heap-only updates, which cost 100.
+    atoms = [[(0, 100.0), (1, 40.0)], [(0, 100.0), (2, 40.0)]]
+    together = solve(Problem(atoms, {}, shared=[Shared(0b11, 100.0)]), None)
+    assert together.chosen == 0b11
+    apart = solve(Problem(atoms, {}, shared=[Shared(1, 100.0), Shared(2, 100.0)]), None)
+    assert apart.chosen == 0
+
+
+def test_no_statement_becomes_worse_than_the_bound() -> None:
+    # Index 0 exists; without it the first statement costs twice as much, which upkeep would allow.
+    workload = [[(0, 200.0), (1, 100.0)], [(0, 1000.0), (2, 10.0)]]
+    upkeep = {0: 500.0}
+
+    def choose(worst: float) -> IndexSet:
+        terms = Terms({0: 0, 1: 0}, upkeep, today=1, worst=worst)
+        return Optimiser([planner(p) for p in workload], terms).choose(None, Stop()).indexes
+
+    assert choose(1.1) == 0b11
+    assert choose(3.0) == 0b10
+
+
+def test_it_stops_when_told_to() -> None:
+    workload = [[(0, 1000.0), *[(1 << n, 900.0 - 50 * n) for n in range(INDEXES)]]] * 3
+    bytes_of = dict.fromkeys(range(INDEXES), 1_000_000)
+    optimiser = Optimiser([planner(p) for p in workload], Terms(bytes_of))
+    choice = optimiser.choose(2e6, Stop(calls=4))
+    assert not choice.complete
+    assert choice.calls <= 4 + 2 * len(workload)
+    assert choice.value <= 3000.0
