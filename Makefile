@@ -6,9 +6,10 @@ BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
 <<<<<<< HEAD
 .PHONY: help demo test lint format bench bench-gate bench-indexes bench-serve bench-logs docs clean
-=======
 .PHONY: help demo test lint format bench bench-gate bench-harmless bench-serve bench-logs docs clean
->>>>>>> 8cd782a (Show that a look at a live server harms nothing: no strong lock, nothing written, no session left, and the ends of indexes read by index)
+=======
+.PHONY: help demo test lint format bench bench-gate bench-indexes bench-shadow bench-serve bench-logs docs clean
+>>>>>>> 89096ce (Size hypothetical indexes of every method, give their expressions statistics, and price partitioned tables)
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -48,6 +49,10 @@ bench-gate: $(VENV)/.installed ## Time the migration gate on generated folders o
 bench-indexes: $(VENV)/.installed ## Index advice against its peers: TPC-H on PostgreSQL 15 with HypoPG (apt: postgresql-15-hypopg)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python benchmarks/indexes.py
+
+bench-shadow: $(VENV)/.installed ## How true plans from snapshots are: TPC-H, the shop, every kind of index (and apt: postgresql-15)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python benchmarks/shadow.py
 
 bench: $(VENV)/.installed ## Start-up and throughput, as ratios to the bare parser in the same run
 	$(BIN)/python benchmarks/static.py

@@ -11,6 +11,9 @@ from typing import Any
 
 import psycopg
 
+from sqladvisor.server.masked import restored, translated
+from sqladvisor.server.whatif import HypotheticalIndex, ShadowWhatIf, WhatIfError
+
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ROOT / "fixtures" / "kinds"
 WITHIN = 0.01
@@ -18,9 +21,11 @@ WITHIN = 0.01
 
 
 def explain(connection: psycopg.Connection, sql: str) -> dict[str, Any]:
-    row = connection.execute(b"EXPLAIN (FORMAT JSON, COSTS) " + sql.encode()).fetchone()
+    """The plan; on a shadow of masked values with its stand-ins put in and taken out again."""
+    text, back = translated(connection, sql)
+    row = connection.execute(b"EXPLAIN (FORMAT JSON) " + text.encode()).fetchone()
     assert row is not None
-    return row[0][0]["Plan"]  # type: ignore[no-any-return]
+    return restored(row[0][0]["Plan"], back)  # type: ignore[no-any-return]
 
 
 _SHAPE = (
@@ -124,10 +129,9 @@ def _label(plan: dict[str, Any]) -> str:
 
 
 def plan_all(
-    connection: psycopg.Connection, queries: dict[str, str], settings: Iterable[str] = ()
+    connection: psycopg.Connection, queries: dict[str, str]
 ) -> dict[str, dict[str, Any] | str]:
-    for setting in settings:
-        connection.execute(setting.encode())
+    """The plan of each query by its name, or why there is none."""
     found: dict[str, dict[str, Any] | str] = {}
     for name, sql in queries.items():
         try:
@@ -154,3 +158,174 @@ def load_kinds(connection: psycopg.Connection, thousands: int) -> None:
     for table in ("documents", "readings", "jobs"):
         connection.execute(f"DELETE FROM {table} WHERE id % 50 = 7".encode())
         connection.execute(f"UPDATE {table} SET id = id WHERE id % 20 = 3".encode())
+
+
+# -- what-if indexes against really built ones ---------------------------------------------------
+
+Candidate = tuple[HypotheticalIndex, tuple[str, ...]]
+"""An index and the queries that it might serve."""
+
+
+def _index(method: str, table: str, *keys: str, **more: Any) -> HypotheticalIndex:
+    return HypotheticalIndex(table, keys, method=method, **more)
+
+
+_WORDS = tuple(
+    f"SELECT id FROM documents WHERE {c}"
+    for c in (
+        "body LIKE '%word77 %'", "body LIKE '%w7 word%'", "body ILIKE '%word2999%'",
+        "title LIKE '%Offer 12%'", "title ILIKE '%minutes%'", "body ~ 'word30[0-9]1'",
+    )
+)  # fmt: skip
+_JSON = tuple(
+    f"SELECT id FROM documents WHERE {c}"
+    for c in (
+        """attributes @> '{"author": "a5"}'""", """attributes @> '{"kind": "mail"}'""",
+        """attributes @> '{"open": true, "size": 7}'""", "attributes ? 'size'",
+        "attributes ?| ARRAY['x', 'y']",
+    )
+)  # fmt: skip
+_TAGS = tuple(
+    f"SELECT id FROM documents WHERE tags {c}"
+    for c in ("@> ARRAY['t9']", "&& ARRAY['t1', 't2']", "@> ARRAY['new', 'red']", "= '{}'")
+)
+_TIMES = tuple(
+    f"SELECT * FROM {t} WHERE {c} BETWEEN '2024-0{m}-02 00:00+00' AND '2024-0{m}-03 00:00+00'"
+    for t, c in (
+        ("readings_q1", "taken_at"),
+        ("documents", "created_at"),
+        ("jobs_closed", "created_at"),
+    )
+    for m in (1, 3)
+)
+_PLACES = (
+    "SELECT id FROM documents WHERE place <@ box '((1,1),(2,2))'",
+    "SELECT id FROM documents ORDER BY place <-> point '(7,7)' LIMIT 5",
+    "SELECT id FROM documents WHERE valid @> timestamptz '2023-05-01 00:00+00'",
+    "SELECT id FROM documents WHERE valid << tstzrange('2023-01-10 00:00+00', '2023-01-12 00:00+00')",
+)
+_EQUAL = (
+    "SELECT id FROM documents WHERE title = 'Offer 77'",
+    "SELECT id FROM customers WHERE name = 'Ada 55'",
+    "SELECT id FROM customers WHERE external_id = md5('9')::uuid",
+    "SELECT id FROM documents WHERE customer_id = 9",
+    "SELECT id FROM readings_q2 WHERE sensor = 9",
+)
+OTHER_KINDS: tuple[Candidate, ...] = (
+    (_index("gin", "documents", "attributes"), _JSON),
+    (_index("gin", "documents", "attributes jsonb_path_ops"), _JSON),
+    (_index("gin", "documents", "tags"), _TAGS),
+    (_index("gin", "documents", "title gin_trgm_ops"), _WORDS),
+    (_index("gin", "documents", "body gin_trgm_ops"), _WORDS),
+    (_index("gin", "documents", "words"),
+     tuple(f"SELECT id FROM documents WHERE words @@ to_tsquery('simple', '{q}')"
+           for q in ("w3", "word12", "w3 & w77", "w1 | w2"))),
+    (_index("gin", "documents", "to_tsvector('simple', title)"),
+     ("SELECT id FROM documents WHERE to_tsvector('simple', title) @@ to_tsquery('simple', 'offer')",)),
+    (_index("gist", "documents", "valid"), _PLACES),
+    (_index("gist", "documents", "place"), _PLACES),
+    (_index("gist", "documents", "title gist_trgm_ops"), _WORDS),
+    (_index("spgist", "documents", "place"), _PLACES),
+    (_index("brin", "readings_q1", "taken_at"), _TIMES),
+    (_index("brin", "documents", "created_at"), _TIMES),
+    (_index("brin", "jobs_closed", "created_at", predicate="state = 'done'"), _TIMES),
+    (_index("hash", "documents", "title"), _EQUAL),
+    (_index("hash", "customers", "name"), _EQUAL),
+    (_index("hash", "customers", "external_id"), _EQUAL),
+    (_index("hash", "documents", "customer_id"), _EQUAL),
+    (_index("hash", "readings_q2", "sensor"), _EQUAL),
+)  # fmt: skip
+BTREES: tuple[Candidate, ...] = tuple(
+    (index, ())
+    for index in (
+        _index("btree", "documents", "title"),
+        _index("btree", "documents", "customer_id"),
+        _index("btree", "documents", "pages", "customer_id"),
+        _index("btree", "documents", "created_at"),
+        _index("btree", "documents", "price"),
+        _index("btree", "documents", "customer_id", include=("title", "price")),
+        _index("btree", "documents", "title", predicate="pages > 30"),
+        _index("btree", "documents", "lower(title)"),
+        _index("btree", "documents", "(attributes ->> 'author')"),
+        _index("btree", "documents", "(place[0])"),
+        _index("btree", "customers", "name"),
+        _index("btree", "customers", "city"),
+        _index("btree", "customers", "country", "city", "name"),
+        _index("btree", "customers", "born"),
+        _index("btree", "customers", "address"),
+        _index("btree", "customers", "external_id"),
+        _index("btree", "customers", "mood", "score"),
+        _index("btree", "customers", "id", "email"),
+        _index("btree", "readings_q1", "sensor"),
+        _index("btree", "readings_q1", "value"),
+        _index("btree", "readings_q2", "quality", "taken_at"),
+        _index("btree", "readings_q2", "taken_at", "id", unique=True),
+        _index("btree", "jobs_closed", "worker"),
+        _index("btree", "jobs_closed", "worker", "priority"),
+        _index("btree", "dogs", "name"),
+        _index("btree", "animals", "weight"),
+        _index("btree", "spending", "country"),
+    )
+)
+
+
+@dataclass(slots=True)
+class Priced:
+    """A hypothetical index beside the real one."""
+
+    index: HypotheticalIndex
+    estimated: int
+    real: int
+    pairs: int = 0
+    agreed: int = 0
+    used: int = 0
+    disagreeing: list[str] = field(default_factory=list)
+
+    @property
+    def error(self) -> float:
+        return self.estimated / self.real - 1
+
+
+def price(
+    source: psycopg.Connection, whatif: ShadowWhatIf, candidates: Iterable[Candidate]
+) -> list[Priced]:
+    """Build each index on the source, and hypothetically; compare sizes and whether plans use it.
+
+    Other indexes of the table that might hide it are dropped on both for the moment.
+    """
+    found = []
+    for index, queries in candidates:
+        try:
+            (handle,) = whatif.add([index])
+        except WhatIfError as error:
+            print(f"  not priced: {index.ddl()}: {error}")
+            continue
+        row = source.execute(
+            "SELECT array_agg(i.indexrelid::regclass::text) FROM pg_index i JOIN pg_class c "
+            "ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam WHERE i.indrelid = %s::regclass "
+            "AND (m.amname <> 'btree' OR NOT i.indisunique)",
+            [index.table],
+        ).fetchone()
+        others = list((row[0] if row else None) or ())
+        with source.transaction(force_rollback=True):
+            source.execute("SET LOCAL max_parallel_maintenance_workers = 0")
+            source.execute(
+                "UPDATE pg_index SET indisvalid = false WHERE indexrelid = ANY (%s::regclass[])",
+                [others],
+            )
+            source.execute(index.ddl("sqladvisor_real").encode())
+            size = source.execute("SELECT pg_relation_size('sqladvisor_real')").fetchone()
+            assert size is not None
+            priced = Priced(index, handle.size_bytes, int(size[0]))
+            for query in queries:
+                real = explain(source, query)
+                plan = whatif.cost(query, [handle], hidden_existing=others)
+                really = "sqladvisor_real" in json.dumps(real)
+                supposed = handle.name in plan.indexes_used()
+                priced.pairs += 1
+                priced.used += really
+                priced.agreed += really == supposed
+                if really != supposed:
+                    priced.disagreeing.append(f"{query}: really {really}, supposed {supposed}")
+        found.append(priced)
+    return found

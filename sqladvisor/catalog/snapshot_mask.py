@@ -146,9 +146,14 @@ def _atoms(value: str | None, base: str) -> Iterator[str]:
     if value is None:
         return
     if base in _TEXT:
-        yield value
+        yield _plain(value, base)
     elif base[:1] == "_" and base[1:] in _TEXT:
         yield from (i for i in array_items(value) if i is not None)
+
+
+def _plain(value: str, base: str) -> str:
+    """A value as it is written: char(n) is padded with blanks, which do not count."""
+    return value.rstrip(" ") if base == "bpchar" else value
 
 
 class _Mask:
@@ -176,7 +181,7 @@ class _Mask:
             if name == "histogram_bounds" and inner in _TEXT:
                 replaced.sort(key=lambda v: v or "")  # with kept codes among the stand-ins
             elif inner in _TEXT:
-                self._remember(items, replaced)
+                self._remember(items, replaced, inner)
             result[name] = array_text(replaced)
         if base.startswith("range:") and base.removeprefix("range:") not in _KEPT:
             for name in _RANGES:
@@ -196,11 +201,11 @@ class _Mask:
             self.lost.add(base or "unknown")
         return known
 
-    def _remember(self, items: list[str | None], replaced: list[str | None]) -> None:
+    def _remember(self, items: list[str | None], replaced: list[str | None], base: str) -> None:
         for value, stand_in in zip(items, replaced, strict=True):
             if value is not None and stand_in is not None and value != stand_in:
                 # Of two with one digest the first, which is the more frequent, is found.
-                self.lookups.setdefault(self._stand_ins.digest(value), stand_in)
+                self.lookups.setdefault(self._stand_ins.digest(_plain(value, base)), stand_in)
 
     def value(self, value: str | None, base: str) -> str | None:
         """What stands for one value; None for what has no stand-in."""
@@ -213,11 +218,12 @@ class _Mask:
         if base == "bytea":
             return _binary(self._made.get(value, value))
         if base in _TEXT:
-            return self._made.get(value, value)
+            plain = _plain(value, base)
+            return self._made.get(plain, plain)
         if base[:1] == "_" and base[1:] in _TEXT:
             items = array_items(value)
             replaced = [None if i is None else self._made.get(i, i) for i in items]
-            self._remember(items, replaced)
+            self._remember(items, replaced, base[1:])
             return array_text(replaced)
         return None
 
@@ -241,7 +247,7 @@ class _Mask:
             for row, made in zip(item.common, common, strict=True):
                 for value, stand_in, base in zip(row.values, made.values, item.bases, strict=True):
                     if base in _TEXT:
-                        self._remember([value], [stand_in])
+                        self._remember([value], [stand_in], base)
         return replace(item, common=common, expressions=expressions)
 
 

@@ -122,12 +122,13 @@ def _deduplicated(columns: Sequence[KeyColumn], key: float, rows: float, distinc
 
     size = 0.0
     if len(columns) == 1:
-        nulls = columns[0].null_frac * rows
+        total = rows
+        nulls = columns[0].null_frac * total
         if nulls >= 1:
             size += group(nulls)
             rows -= nulls
         for frequency in columns[0].frequencies:
-            share = frequency * (rows + nulls)
+            share = frequency * total
             size += group(share)
             rows -= share
             distinct -= 1

@@ -79,13 +79,13 @@ def write_gin(path: str, pages: GinPages) -> None:
         file.write(struct.pack("=3Iiq", pages.total, pages.entry, pages.data, 0, pages.entries))
 
 
-def assumed_gin(pages: int) -> tuple[int, int, int]:
-    """Entry pages, data pages and entries of a GIN index of which nothing is known but its size.
+def assumed_gin(pages: int) -> GinPages:
+    """The pages of a GIN index of which nothing is known but its size.
 
     As gincostestimate() assumes them: 90 % entry pages of 100 entries.
     """
     entry = max(int(pages * 0.9), 1)
-    return entry, max(pages - entry - 1, 0), entry * 100
+    return GinPages(0, pages, entry, max(pages - entry - 1, 0), entry * 100)
 
 
 def write_brin(path: str, heap_pages: int) -> None:

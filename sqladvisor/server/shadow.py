@@ -20,7 +20,6 @@ from sqladvisor.catalog.stand_ins import StandIns
 from sqladvisor.catalog.statistics import (
     FIELDS,
     ColumnStatistics,
-    GinPages,
     RelationStatistics,
     Statistics,
 )
@@ -112,7 +111,7 @@ def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) 
                 admin,
                 owner,
                 statistics.extended,
-                lambda schema, table, column, values: _restore_column(
+                lambda schema, table, column, values: restore_column(
                     owner, ColumnStatistics(schema, table, column, "r", 0, False, values)
                 ),
             )
@@ -184,7 +183,7 @@ def _restore(connection: psycopg.Connection, statistics: Statistics) -> list[str
             for relation in statistics.relations:
                 _restore_relation(connection, relation)
             for column in statistics.columns:
-                _restore_column(connection, column)
+                restore_column(connection, column)
     except psycopg.Error:
         if connection.closed:
             raise
@@ -197,7 +196,7 @@ def _restore(connection: psycopg.Connection, statistics: Statistics) -> list[str
     for item in items:
         try:
             if isinstance(item, ColumnStatistics):
-                _restore_column(connection, item)
+                restore_column(connection, item)
             else:
                 _restore_relation(connection, item)
         except psycopg.Error as error:
@@ -210,7 +209,8 @@ def _restore(connection: psycopg.Connection, statistics: Statistics) -> list[str
     return refused
 
 
-def _restore_column(connection: psycopg.Connection, column: ColumnStatistics) -> None:
+def restore_column(connection: psycopg.Connection, column: ColumnStatistics) -> None:
+    """Restore one row of pg_stats, of a relation that the session's role owns."""
     index = column.kind in "iI"
     parts = ["'schemaname', %s::text", "'relname', %s::text", "'inherited', %s::boolean"]
     values: list[object] = [column.schema, column.table, column.inherited]
@@ -264,7 +264,7 @@ def _resize(connection: psycopg.Connection, cluster: Cluster, statistics: Statis
             write_btree(path, levels)
             pages = max(pages, levels + 2)
         elif relation.method == "gin" and pages > 2:
-            write_gin(path, relation.gin or GinPages(0, pages, *assumed_gin(pages)))
+            write_gin(path, relation.gin or assumed_gin(pages))
         elif relation.method == "brin" and pages > 2:
             write_brin(path, heaps.get((relation.schema, relation.table), 0))
         if pages > pages_of(path) or relation.kind != "i":
