@@ -81,15 +81,15 @@ def keys_of(
 def keys_of_words(elements: Sequence[tuple[str, float]], column_width: float) -> Keys | None:
     """The keys of a tsvector column, of whose values only the most common words are known.
 
-    A word takes 8 bytes and its letters (WordEntry, one position), which the column's width tells
-    the number of. The others are taken for as frequent as the rarest of the common ones.
+    A document takes 8 bytes, a word 8 and its letters (WordEntry, one position), to an even number:
+    so the column's width tells how many words there are. The others are taken for as frequent as the rarest of the common ones.
     """
     if not elements:
         return None
     total = sum(s for _, s in elements)
     width = sum(len(w.encode()) for w, _ in elements) / len(elements)
     mean = sum(len(w.encode()) * s for w, s in elements) / total
-    rest = max(column_width / (8 + mean) - total, 0.0)
+    rest = max((column_width - 8) / (8.5 + mean) - total, 0.0)
     rarest = min(s for _, s in elements)
     return Keys(tuple(s for _, s in elements), rest / rarest, rest, width)
 
