@@ -4,12 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo test lint format bench bench-gate bench-indexes bench-serve bench-logs docs clean
-.PHONY: help demo test lint format bench bench-gate bench-harmless bench-serve bench-logs docs clean
-=======
-.PHONY: help demo test lint format bench bench-gate bench-indexes bench-shadow bench-serve bench-logs docs clean
->>>>>>> 89096ce (Size hypothetical indexes of every method, give their expressions statistics, and price partitioned tables)
+.PHONY: help demo test lint format bench bench-gate bench-indexes bench-shadow bench-harmless bench-serve bench-logs docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
