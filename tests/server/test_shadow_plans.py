@@ -105,7 +105,8 @@ def test_hypothetical_indexes_are_as_large_and_as_used_as_real_ones(
     page = 8192
     for priced, bound in [(b, 0.10) for b in btrees] + [(o, 0.25) for o in others]:
         off = abs(priced.estimated - priced.real)
-        assert off <= max(bound * priced.real, 4 * page), (priced.index.ddl(), priced.error)
+        # At this size, a page or two of splits more are a large share.
+        assert off <= bound * priced.real + 3 * page, (priced.index.ddl(), priced.error)
     pairs = sum(o.pairs for o in others)
     assert pairs >= 40
     wrong = [text for o in others for text in o.disagreeing]
