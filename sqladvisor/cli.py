@@ -934,6 +934,12 @@ def monitor(
             help="Also ask for the generic plans of the busiest statements, so often (PostgreSQL 16+) [default: never].",
         ),
     ] = None,
+    findings: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="How often the database/ rules are run for the page, or `never`."
+        ),
+    ] = "1h",
     quiet: QuietOption = False,
 ) -> None:
     """Sample servers over time into a file, and raise alerts. `sqladvisor serve` shows them.
@@ -952,6 +958,7 @@ def monitor(
             retention=retention,
             alerts=alerts,
             plans=plans,
+            findings=findings,
             quiet=quiet,
         )
     )

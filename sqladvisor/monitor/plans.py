@@ -29,12 +29,15 @@ async def read_plans(
     if version < GENERIC_PLAN_VERSION:
         return (), f"no plans: PostgreSQL {version // 10000} has no EXPLAIN (GENERIC_PLAN)"
     plans = []
+    # Their names are meant as the role's own sessions have them.
+    await connection.execute("RESET search_path")
     # Of those who look at the catalogs (monitors, ourselves) nobody asks for the plan.
     wanted = [s for s in statements if "pg_catalog." not in s[1] and only_reads(s[1])]
     for queryid, text in wanted[:TOP]:
         plan = await _explain(connection, text)
         if plan is not None:
             plans.append(SeenPlan(queryid, fingerprint(plan), tree(plan), plan.total_cost))
+    await connection.execute("SET search_path = pg_catalog")
     return tuple(plans), ""
 
 

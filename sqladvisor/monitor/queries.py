@@ -21,6 +21,13 @@ def _age(expression: str) -> str:
     return _SECONDS.format(expression)
 
 
+SETTINGS = (
+    # Nothing in a database can stand in for PostgreSQL's own functions and operators.
+    "SET search_path = pg_catalog",
+    # Compiling a query over statistics takes longer than running it.
+    "SET jit = off",
+)
+
 IDENTITY = """
 SELECT pg_catalog.current_setting('server_version_num')::int,
        extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text,

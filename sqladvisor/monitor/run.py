@@ -32,6 +32,7 @@ def run_monitor(
     retention: str,
     alerts: str | None,
     plans: str | None,
+    findings: str,
     quiet: bool,
 ) -> int:
     """Monitor until interrupted (exit code 0), or once: 1 where an alert fires, 2 unreachable."""
@@ -41,6 +42,7 @@ def run_monitor(
             _at_least(interval, "--interval", MIN_INTERVAL_S),
             _at_least(retention, "--retention", 60.0),
             _at_least(plans, "--plans", MIN_INTERVAL_S) if plans else 0.0,
+            0.0 if findings == "never" else _at_least(findings, "--findings", MIN_INTERVAL_S),
         )
         config = read_alerts(alerts)
         targets = [*dsns, *(_listed(dsn_file) if dsn_file else ())]

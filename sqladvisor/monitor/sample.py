@@ -40,7 +40,7 @@ class Sampler:
     """The samples of one database. Not for two tasks at a time."""
 
     def __init__(self, dsn: str, *, plans_every_s: float = 0.0) -> None:
-        self._dsn = dsn
+        self.dsn = dsn
         self.name = redact_dsn(dsn)
         self._connection: psycopg.AsyncConnection | None = None
         self._started = ""
@@ -65,7 +65,7 @@ class Sampler:
             return Tick(self.name, time.time(), error=str(error).removeprefix(f"{self.name}: "))
         except (psycopg.Error, OSError) as error:
             await self.close()
-            return Tick(self.name, time.time(), error=one_line(error, self._dsn))
+            return Tick(self.name, time.time(), error=one_line(error, self.dsn))
 
     async def close(self) -> None:
         """End the session. The next tick opens another and goes on from the last readings."""
@@ -77,13 +77,15 @@ class Sampler:
         fresh = self._connection is None
         if self._connection is None:
             self._connection = await connect_target_async(
-                self._dsn,
+                self.dsn,
                 statement_timeout_ms=STATEMENT_TIMEOUT_MS,
                 lock_timeout_ms=LOCK_TIMEOUT_MS,
             )
         connection = self._connection
         notes: list[str] = []
         if fresh:
+            for setting in queries.SETTINGS:
+                await connection.execute(setting)
             await self._identify(connection, notes)
         at = time.time()
         families: dict[str, Sampled] = {}
@@ -153,7 +155,7 @@ class Sampler:
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            self._note(notes, f"{family.name}: {one_line(error, self._dsn)}")
+            self._note(notes, f"{family.name}: {one_line(error, self.dsn)}")
             return None
         names = [column.name for column in cursor.description or ()]
         return Reading(at, _raws(family, names, rows))
@@ -173,7 +175,7 @@ class Sampler:
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            self._note(notes, f"statement texts: {one_line(error, self._dsn)}")
+            self._note(notes, f"statement texts: {one_line(error, self.dsn)}")
             return {}
         self._texts_at = time.time()
         self._named.update(wanted)

@@ -15,14 +15,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import psycopg
+
 from sqladvisor.errors import ServerError
 from sqladvisor.monitor.alert import Alert, Alerts, Event, as_row
 from sqladvisor.monitor.alert_file import AlertConfig
 from sqladvisor.monitor.duration import said
+from sqladvisor.monitor.examine import open_findings
 from sqladvisor.monitor.family import Tick
 from sqladvisor.monitor.sample import Sampler
 from sqladvisor.monitor.sink import Sink, SinkError
 from sqladvisor.monitor.store import Store, expired
+from sqladvisor.server.connect import one_line, redact_dsn
 
 CONCURRENCY = 32
 """Targets sampled at a time: hundreds wait their turn for some tens of ms each."""
@@ -40,11 +44,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to monitor. Durations in seconds; ``plans_every_s`` 0: no plans are read."""
+    """How to monitor. Durations in seconds; ``…_every_s`` 0: no plans, no findings are read."""
 
     interval_s: float = 10.0
     retention_s: float = 14 * 86400.0
     plans_every_s: float = 0.0
+    findings_every_s: float = 0.0
     concurrency: int = CONCURRENCY
 
 
@@ -118,6 +123,7 @@ class Watch:
                 watched.sampler.recall(memory)
         tasks = [asyncio.create_task(self._keep_watching(w, stop)) for w in self._targets]
         tasks += [asyncio.create_task(self._deliver()), asyncio.create_task(self._sweep(stop))]
+        tasks.append(asyncio.create_task(self._examine(stop)))
         stopped = asyncio.create_task(stop.wait())
         try:
             # A task ends early only by a fault, which must not go unheard.
@@ -241,6 +247,30 @@ class Watch:
             await self._write(lambda: self._store.sweep(expired(self._settings.retention_s)))
             await asyncio.sleep(SWEEP_EVERY_S)
 
+    async def _examine(self, stop: asyncio.Event) -> None:
+        """Run the rules on one target after another: the queries of all at once would be felt."""
+        every = self._settings.findings_every_s
+        if not every:
+            await stop.wait()
+        while not stop.is_set():
+            for watched in self._targets:
+                while not watched.last_at or watched.failures:
+                    await asyncio.sleep(self._settings.interval_s)
+                    if len(self._targets) > 1:
+                        break  # the others are not kept waiting
+                if watched.last_at and not watched.failures:
+                    await self._examine_one(watched.sampler)
+            await asyncio.sleep(every)
+
+    async def _examine_one(self, sampler: Sampler) -> None:
+        try:
+            found = await asyncio.to_thread(open_findings, sampler.dsn)
+        except (ServerError, psycopg.Error) as error:
+            self._note(f"{sampler.name}: no findings: {one_line(error, sampler.dsn)}")
+            return
+        at = time.time()
+        await self._write(lambda: self._store.save_findings(sampler.name, at, found))
+
     async def _remember(self, watched: Watched) -> None:
         if watched.failures or not watched.last_at:
             return
@@ -250,8 +280,6 @@ class Watch:
 
 def check_targets(dsns: Sequence[str]) -> None:
     """Raises ServerError for two DSNs that name the same role and database of a server."""
-    from sqladvisor.server.connect import redact_dsn
-
     seen: set[str] = set()
     for dsn in dsns:
         name = redact_dsn(dsn)

@@ -174,6 +174,13 @@ def test_bad_usage_is_one_line(arguments: tuple[str, ...], said: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_findings_are_kept_for_the_page(database: str, store: Store) -> None:
+    run(database, "CREATE TABLE no_key (a int)")
+    watch([database], store, Settings(interval_s=1.0, findings_every_s=60.0), 6)
+    rules = {row[0] for row in store.query("SELECT rule FROM finding")}
+    assert "database/missing-primary-key" in rules
+
+
 def test_dsns_from_a_file(database: str, tmp_path: Path) -> None:
     listed = tmp_path / "dsns"
     listed.write_text(f"# ours\n\n  {database}  \n")
