@@ -104,7 +104,6 @@ META_RULES = {
     "migration/plan-regression": "A query of the workload gets a worse plan, by the statement's doing.",
     "migration/breaks-query": "A query of the workload no longer fits the schema.",
     "migration/down-does-not-undo": "A down migration leaves a schema other than the one before its up.",
-    "migration/down-missing": "A migration without a down part.",
     "migration/leftover-blocks-retry": "What a failed run outside of a transaction leaves makes the next one fail.",
     "query/would-fail": "A statement that the server refuses to plan.",
     "suppression/unused": "A suppression comment that suppresses nothing.",

@@ -26,6 +26,8 @@ _OPAQUE = frozenset(
     ("DoStmt", "CallStmt", "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt",
      "ExecuteStmt", "CreateExtensionStmt", "AlterExtensionStmt", "TransactionStmt")
 )  # fmt: skip
+_UNDEFINED = frozenset(("42P01", "42703", "42704", "42883", "3F000"))
+"""SQLSTATEs of names that do not exist."""
 # What a statement lacks on a machine without the production's roles, programs and rows. Class 25
 # has a rule of its own; 22 and 23 are about rows; 57014 is our time limit.
 _ELSEWHERE = (
@@ -52,12 +54,13 @@ def reconcile(
     *,
     pg_version: int,
     complete: bool = False,
+    given: bool = True,
 ) -> tuple[list[Finding], list[str]]:
     """The findings as the trace leaves them, and notes on what was not traced.
 
     ``pg_version``: the major version judged for; one that the trace did not run on cannot be
     contradicted. ``complete``: the starting schema is known in full, so that a statement
-    that does not fit it is wrong.
+    that does not fit it is wrong; ``given``: it is known at all.
     """
     kept: list[Finding] = []
     told: dict[int, list[Finding]] = {}
@@ -76,13 +79,26 @@ def reconcile(
     for step in trace.steps:
         if step.traced:
             kept += _hidden(step, told.get(id(step), ()), trace)
-    failures = [s for s in trace.steps if s.failure]
+    # What a rule says of a refused statement says why it was not traced.
+    failures = [
+        s for s in trace.steps if s.failure and not (s.sqlstate.startswith("25") and id(s) in told)
+    ]
     for step in failures[:1]:
         # Whatever fails later may do so because of the first.
         if complete and step.sqlstate and not step.sqlstate.startswith(_ELSEWHERE):
             kept.append(_fails(step))
             failures.remove(step)
-    return kept, [*trace.notes, *_untraced(failures)]
+    notes = list(trace.notes)
+    if not given:
+        lacking = [s for s in failures if s.sqlstate in _UNDEFINED]
+        failures = [s for s in failures if s.sqlstate not in _UNDEFINED]
+        if lacking:
+            count = len(lacking)
+            notes.append(
+                f"{count} statement{'s' if count > 1 else ''} not traced, whose tables are not made "
+                "here: --schema, --dsn or --snapshot tells what is there before"
+            )
+    return kept, [*notes, *_untraced(failures)]
 
 
 def _step_of(finding: Finding, steps: Mapping[tuple[str, str], Sequence[Step]]) -> Step | None:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from sqladvisor.server.binaries import Binaries
 
 Say = Callable[[str], None]
+_SAY_THE_SAME = ("migration/not-idempotent", "migration/invalid-index-hidden")
+"""Rules that tell by the text what a retry shows."""
 MAX_NOTES = 5
 """Notes on what of the starting schema could not be made."""
 
@@ -137,7 +139,7 @@ def _run(
         traced = trace(database, stage.migrations, say, each=not settings.together)
     tried.trace = traced
     tried.findings, notes = reconcile(
-        tried.findings, traced, pg_version=settings.pg_version, complete=complete
+        tried.findings, traced, pg_version=settings.pg_version, complete=complete, given=given
     )
     tried.notes += notes
     if concerned(tried.findings, known.sizes, settings.min_rows):
@@ -164,10 +166,15 @@ def _run(
         tried.notes += compared.notes
         tried.notes.append(f"{compared.planned} workload queries planned before and after")
     if options.check_down:
-        from sqladvisor.migrate.updown import check_downs
+        from sqladvisor.migrate.updown import RETRY, check_downs
 
         found = check_downs(stage, say)
-        tried.findings += found.findings
+        told = {(f.location.path, f.statement) for f in tried.findings if f.rule in _SAY_THE_SAME}
+        tried.findings += [
+            f
+            for f in found.findings
+            if f.rule != RETRY or (f.location.path, f.statement) not in told
+        ]
         tried.notes += found.notes
     return stage
 

@@ -398,7 +398,17 @@ class TraceSession:
             self._transactions -= 1
             row = self._connection.execute(_LOOK).fetchone()
             changed = {
-                oid: [oid, "AccessShareLock", schema, name, kind, filenode, 0, table]
+                # A rewrite takes ACCESS EXCLUSIVE, also where it was too quick to be seen waiting.
+                oid: [
+                    oid,
+                    "AccessExclusiveLock" if kind in "rm" else "AccessShareLock",
+                    schema,
+                    name,
+                    kind,
+                    filenode,
+                    0,
+                    table,
+                ]
                 for oid, schema, name, kind, filenode, table, _ in self._relations()
                 if (oid in self._known or table in self._known) and filenode != self._files.get(oid)
             }

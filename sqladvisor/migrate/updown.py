@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sqladvisor.sql.statement import Statement
 
 NOT_UNDONE = "migration/down-does-not-undo"
-MISSING = "migration/down-missing"
 RETRY = "migration/leftover-blocks-retry"
 MAX_DIFFERENCES = 8
 """Differences that a finding names; its figures have all of them."""
@@ -36,12 +35,11 @@ class Undone:
 def check_downs(stage: Stage, say: Callable[[str], None] = lambda _: None) -> Undone:
     """Run each judged migration up, down and up again, in order, and compare the schemas.
 
-    Silent about sets whose runner or authors have no downs. Raises psycopg.Error when the server
+    That a migration has no down is what a rule says. Raises psycopg.Error when the server
     is lost.
     """
     result = Undone()
     judged = stage.migrations.migrations
-    downs = [m for m in judged if m.down]
     with (
         stage.copy() as sandbox,
         stage.cluster.connect(sandbox.name) as admin,
@@ -49,14 +47,6 @@ def check_downs(stage: Stage, say: Callable[[str], None] = lambda _: None) -> Un
     ):
         for number, migration in enumerate(judged, 1):
             say(f"up, down and up: migration {number} of {len(judged)}")
-            if downs and migration.down is None and migration.up and not migration.repeatable:
-                result.findings.append(
-                    _finding(
-                        MISSING, "info", migration.up[0],
-                        "This migration has no down part, others of the set have: it cannot be taken back",
-                        {},
-                    )
-                )  # fmt: skip
             _one(migration, session, admin, result)
     if result.checked:
         result.notes.append(

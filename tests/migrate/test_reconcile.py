@@ -140,6 +140,7 @@ def test_a_migration_that_fails(make_sandbox: Make) -> None:
 
 def test_concurrently_in_a_transaction_is_tried(make_sandbox: Make) -> None:
     found = run(make_sandbox, "CREATE INDEX CONCURRENTLY ON users (email)")
-    (left,), _ = reconcile([static(found, {})], found, pg_version=18)
+    (left,), notes = reconcile([static(found, {})], found, pg_version=18)
     assert left.evidence.level == "measured"
     assert left.evidence.figures["sqlstate"] == "25001"
+    assert notes == []

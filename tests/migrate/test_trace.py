@@ -277,3 +277,37 @@ def test_a_rename_locks_the_table_by_the_name_it_had(make_sandbox: Make) -> None
     renamed, altered = traced(make_sandbox, sql, "statement").steps
     assert renamed.lock_on("users") and not renamed.lock_on("people")
     assert altered.lock_on("people") and not altered.lock_on("users")
+
+
+def test_a_procedure_that_commits(make_sandbox: Make) -> None:
+    found = traced(
+        make_sandbox,
+        """CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN
+        COMMIT; ALTER TABLE users ALTER id TYPE integer; END $$;
+        CALL p()""",
+        "none",
+    )
+    step = found.steps[1]
+    assert step.traced and step.transaction == 0
+    assert step.rewritten == ("public.users",)
+    assert step.lock_on("users") == Lock("public.users", "ACCESS EXCLUSIVE", "table")
+
+
+def test_what_never_ends_is_stopped(make_sandbox: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqladvisor.migrate.trace.STATEMENT_TIMEOUT_S", 0.5)
+    found = traced(
+        make_sandbox,
+        "SET statement_timeout = 0; DO $$ BEGIN LOOP END LOOP; END $$; SELECT 1",
+    )
+    assert [s.failure for s in found.steps] == ["", "stopped after 0.5 s", ""]
+
+
+def test_a_session_that_ends_itself(make_sandbox: Make) -> None:
+    found = trace(
+        make_sandbox(SCHEMA),
+        migration_set(
+            migration("001", "SELECT pg_terminate_backend(pg_backend_pid()); SELECT 1"),
+            migration("002", "ALTER TABLE users ADD COLUMN a int"),
+        ),
+    )
+    assert [bool(s.failure) for s in found.steps] == [True, True, False]

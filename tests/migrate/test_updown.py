@@ -80,13 +80,6 @@ def test_a_down_that_fails(make_sandbox: Make) -> None:
     assert 'table "carts" does not exist' in found.message
 
 
-def test_a_missing_down_where_others_have_one(make_sandbox: Make) -> None:
-    made = migration("001", "CREATE TABLE carts (id int)")
-    assert checked(make_sandbox, made) == []
-    (found,) = checked(make_sandbox, made, migration("002", "SELECT 1", "SELECT 1"))
-    assert (found.rule, found.severity) == ("migration/down-missing", "info")
-
-
 @pytest.mark.parametrize(
     ("sql", "says"),
     [
