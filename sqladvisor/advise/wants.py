@@ -219,6 +219,11 @@ def _one(
             name = binding.column
             yield binding.item, Predicate(name, use, text, False, literal, (name,))
         return
+    if kind == "RowExpr":  # rows compare by their first columns first; equal ones by all of them
+        parts = node.get("args", ())
+        for part in parts if use == "equality" else parts[:1]:
+            yield from _one(part, use, text, False, ctx)
+        return
     if use in ("null", "not-null", "boolean") or is_pseudo_constant(target):
         return
     items: dict[int, FromItem] = {}

@@ -17,7 +17,7 @@ from sqladvisor.advise.optimise import Stop
 from sqladvisor.advise.recommend import Recommendation
 from sqladvisor.auditor import Options as ServerOptions
 from sqladvisor.errors import InputError
-from sqladvisor.indexer import Options, advise_on, parse_size
+from sqladvisor.indexer import Options, advise, advise_on, parse_size
 from sqladvisor.report import indexes as reporting
 from sqladvisor.report.model import Report
 from sqladvisor.server.target import Target, open_sandbox
@@ -260,6 +260,59 @@ def test_a_time_limit_of_nothing_still_answers(run: Run) -> None:
     report, found = run("SELECT total FROM orders WHERE \"Ref No\" = 'R5';", deadline=0.0)
     assert not found.choice.complete
     assert any("time limit" in n for n in report.notes)
+
+
+def test_pages_by_keyset_are_served(run: Run) -> None:
+    report, found = run(
+        """SELECT id, total FROM orders WHERE (total, id) > (7, 100) ORDER BY total, id LIMIT 20;"""
+    )
+    (create,) = found.creates
+    assert create.name.startswith("orders (total")
+    assert found.queries[0].cost_after < found.queries[0].cost_before / 20
+    assert not [n for n in report.notes if "could not be priced" in n]
+
+
+def test_a_query_is_not_given_up_for_the_writes(run: Run) -> None:
+    sql = """-- weight: 1
+    SELECT id FROM orders WHERE created_at < '2020-01-01 01:00';
+    -- weight: 100000
+    UPDATE orders SET created_at = '2021-01-01' WHERE id = 7;"""
+    _, kept = run(sql, drop_unused=True)
+    assert not kept.drops
+    _, dropped = run(sql, drop_unused=True, worst=1e6)
+    assert [d.name for d in dropped.drops] == ["orders_created_idx"]
+    assert dropped.upkeep_after < dropped.upkeep_before
+
+
+def test_a_staging_copy_is_built_on_and_left_as_it_was(
+    run: Run, make_database: Callable[..., Any]
+) -> None:
+    copy = make_database(SCHEMA)
+    sql = """SELECT total FROM orders WHERE "Ref No" = 'R5';"""
+    report, found = run(sql, verify=True, verify_dsn=copy.dsn)
+    (measured,) = found.measured
+    assert measured.time_after_ms < measured.time_before_ms
+    with copy.connect() as connection:
+        left = connection.execute(
+            "SELECT count(*) FROM pg_index WHERE indrelid = 'orders'::regclass"
+        ).fetchone()
+    assert left == (3,)
+    report, found = run(sql, verify=True, verify_dsn="postgresql://u:secret@127.0.0.1:1/x")
+    assert not found.measured
+    (note,) = [n for n in report.notes if "not verified" in n]
+    assert "secret" not in note
+
+
+def test_options_that_cannot_be_used_say_so() -> None:
+    here = ServerOptions(schema=("s.sql",))
+    for options, why in (
+        (Options(("w.sql",)), "takes a planner"),
+        (Options(server=here), "which queries"),
+        (Options(("w.sql",), here, what_if="hypopg"), "--dsn"),
+        (Options(("w.sql",), ServerOptions(dsn="host=x"), verify=True), "--verify-dsn"),
+    ):
+        with pytest.raises(InputError, match=why):
+            advise(options)
 
 
 def test_sizes_are_postgresqls() -> None:
