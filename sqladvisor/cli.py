@@ -256,6 +256,21 @@ WriteBaselineOption = Annotated[
     ),
 ]
 
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="FILE",
+        help="Take the workload from PostgreSQL's log: stderr, csvlog or jsonlog, also .gz. Repeatable.",
+    ),
+]
+LogPrefixOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="The server's log_line_prefix, where --log's is an unusual one.",
+    ),
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -672,6 +687,8 @@ def live(
             rich_help_panel="Server",
         ),
     ] = None,
+    log: LogOption = None,
+    log_line_prefix: LogPrefixOption = None,
     top: Annotated[
         int,
         typer.Option(
@@ -714,7 +731,16 @@ def live(
         also=tuple(also or ()),
     )
     raise typer.Exit(
-        run_live(options, shown, window_s=window, cores=cores, top=top, config_path=config)
+        run_live(
+            options,
+            shown,
+            window_s=window,
+            cores=cores,
+            top=top,
+            logs=tuple(log or ()),
+            log_prefix=log_line_prefix,
+            config_path=config,
+        )
     )
 
 
@@ -730,6 +756,8 @@ def indexes(
             "how often it is called. Repeatable. Without it, with --dsn: pg_stat_statements.",
         ),
     ] = None,
+    log: LogOption = None,
+    log_line_prefix: LogPrefixOption = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -807,6 +835,8 @@ def indexes(
         each, by_table = assumed_rows(assume_rows or ())
         options = IndexOptions(
             workload=tuple(workload or ()),
+            logs=tuple(log or ()),
+            log_prefix=log_line_prefix,
             server=Options(
                 schema=tuple(schema or ()),
                 data=tuple(data or ()),

@@ -201,6 +201,8 @@ def run_live(
     window_s: float,
     cores: int | None,
     top: int,
+    logs: tuple[str, ...] = (),
+    log_prefix: str | None = None,
     config_path: str | None = None,
 ) -> int:
     """The live command: everything between parsed arguments and the exit code."""
@@ -208,7 +210,7 @@ def run_live(
 
     def job() -> tuple[Report, Config]:
         config = find_config(config_path)
-        watch = Watch(window_s, cores, top)
+        watch = Watch(window_s, cores, top, logs, log_prefix)
         return live(configured(options, config), watch, progress=progress(output)), config
 
     return guarded(lambda: finish(*job(), output, default_fail_on="never"))

@@ -47,6 +47,9 @@ class Options:
     """How to advise. ``server`` says where to plan; sizes are bytes, times seconds."""
 
     workload: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
+    """Log files to take the workload from, and their log_line_prefix where it is an unusual one."""
+    log_prefix: str | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
     budget_bytes: float | None = None
     width: int = 3
@@ -146,8 +149,13 @@ def _check(options: Options) -> None:
         raise InputError(
             "index advice takes a planner: give --schema (with --data if you can), --dsn or --snapshot"
         )
-    if server.dsn is None and server.snapshot is None and not options.workload:
-        raise InputError("which queries? Name them with --workload (SQL files or directories)")
+    if options.workload and options.logs:
+        raise InputError("either --workload or --log: their weights do not compare")
+    named = options.workload or options.logs
+    if server.dsn is None and server.snapshot is None and not named:
+        raise InputError(
+            "which queries? Name them with --workload (SQL files or directories) or --log"
+        )
     if options.what_if == "hypopg" and server.dsn is None:
         raise InputError("--what-if hypopg needs the server that has it: --dsn")
     if options.verify and server.dsn is not None and not options.verify_dsn:
@@ -174,7 +182,9 @@ def _workload(
         read_files(options.workload, target.catalog, options.server, audited, stdin)
         return collect(audited.contexts, audited.texts), audited
     workload = Workload(complete=True, weighed=True)
-    if options.server.snapshot is not None:
+    if options.logs:
+        texts = _logged(options, workload, audited)
+    elif options.server.snapshot is not None:
         from sqladvisor.catalog.snapshot import load
 
         snapshot = load(options.server.snapshot)
@@ -193,6 +203,21 @@ def _workload(
         texts = [(f"{PLACE} {c.queryid}", c.text, c.calls) for c in collected.statements]
     gather(workload, _recorded(texts, target.catalog))
     return workload, audited
+
+
+def _logged(options: Options, workload: Workload, audited: Audited) -> list[tuple[str, str, float]]:
+    """The statements of log files, each with the values of its slowest execution."""
+    from sqladvisor.workload.logs import read_logs
+
+    logged = read_logs(options.logs, options.log_prefix)
+    audited.problems += logged.problems
+    workload.hours = logged.hours
+    if not logged.statements and not logged.problems:
+        workload.notes.append("the logs hold no statement (log_min_duration_statement)")
+    return [
+        (f"log {n}", s.examples[0].text if s.examples else s.text, s.calls or s.explained)
+        for n, s in enumerate(logged.statements, 1)
+    ]
 
 
 def _recorded(

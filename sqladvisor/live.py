@@ -74,6 +74,9 @@ class Watch:
     cores: int | None = None
     top: int = 10
     """Statements listed by each measure."""
+    logs: tuple[str, ...] = ()
+    """Log files that the statements are read from, instead of pg_stat_statements."""
+    log_prefix: str | None = None
 
 
 @dataclass(slots=True)
@@ -117,15 +120,28 @@ def live(
         sampler = Sampler(dsn, watch.window_s).start()
         stack.callback(sampler.cancel)
         seen.health = examine(session, wanted, options.thresholds, seen.place, say)
-        say("reading pg_stat_statements")
         try:
-            collected = session.run(read_statements)
+            collected = _collected(session, watch, seen, say)
             _workload(collected, dsn, options, engine, seen, sampler, say)
         except (ServerError, psycopg.Error) as error:
             seen.problems.append(InputProblem(seen.place, one_line(error, dsn)))
         seen.notes += [*session.notes, *sampler.notes]
     say("")
     return _report(seen, engine, options, watch)
+
+
+def _collected(session: LiveSession, watch: Watch, seen: Seen, say: Progress) -> Collected:
+    if not watch.logs:
+        say("reading pg_stat_statements")
+        return session.run(read_statements)
+    from sqladvisor.workload.logs import read_logs
+
+    say("reading logs")
+    name = session.connection.info.dbname
+    logged = read_logs(watch.logs, watch.log_prefix, database=name, unknown=True)
+    seen.problems += logged.problems
+    seen.notes.append(f"the statements are those of the logs: {logged.entries:,} executions")
+    return logged.collected()
 
 
 def _workload(

@@ -147,17 +147,18 @@ def read_logs(
     prefix: str | None = None,
     *,
     database: str | None = None,
+    unknown: bool = False,
     limit: int = MAX_STATEMENTS,
 ) -> Logged:
     """Read log files (also .gz): stderr, csvlog and jsonlog are told apart by their first lines.
 
     ``prefix`` is the server's log_line_prefix; without it the usual ones are recognised.
-    ``database`` keeps only its entries. What cannot be read becomes a problem. Raises InputError
+    ``database`` keeps only its entries, and with ``unknown`` those that name none. What cannot be read becomes a problem. Raises InputError
     for a prefix that cannot be used.
     """
     given = heads(prefix)
-    tally = _Tally(limit, given, database)
-    if database is not None and not given.has_database:
+    tally = _Tally(limit, given, database, unknown)
+    if database is not None and not given.has_database and not unknown:
         raise InputError(f"log_line_prefix {prefix!r} has no %d: the database is not in the log")
     for path in paths:
         try:
@@ -192,11 +193,12 @@ def _beginning(file: BinaryIO) -> bytes:
 class _Tally:
     """Adds entries up."""
 
-    def __init__(self, limit: int, given: Heads, database: str | None) -> None:
+    def __init__(self, limit: int, given: Heads, database: str | None, unknown: bool) -> None:
         self.found = Logged()
         self._given = self._heads = given
         self._form = FORMATS["stderr"]
-        self._database = database.encode() if database is not None else None
+        kept = {database.encode()} if database is not None else set()
+        self._databases = kept | {None} if unknown else kept
         self._limit = limit
         self._statements: dict[str, LoggedStatement] = {}
         self._known: dict[bytes, str] = {}
@@ -224,7 +226,7 @@ class _Tally:
 
     def add(self, entry: Entry) -> None:
         kind, ms, text = entry[:3]
-        if self._database is not None and self._heads.database(head_of(entry)) != self._database:
+        if self._databases and self._heads.database(head_of(entry)) not in self._databases:
             return
         if self._last is None:
             self._at(entry)

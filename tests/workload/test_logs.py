@@ -300,3 +300,32 @@ def test_queries_of_plans_and_values() -> None:
     assert query_of(b"Seq Scan on t") == b""
     text = with_values(b"SELECT $1, $2, $10, $3", b"$1 = 'a''$2', $2 = NULL, $10 = '5'")
     assert text == "SELECT 'a''$2', NULL, '5', $3"
+
+
+def test_indexes_and_live_take_their_workload_from_logs(
+    written: dict[str, str], tmp_path: Path
+) -> None:
+    import json
+
+    from typer.testing import CliRunner
+
+    from sqladvisor.cli import app
+
+    schema = tmp_path / "s.sql"
+    schema.write_text(
+        'CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE odd ("odd "" name" int);'
+    )
+    common = ["--log", written["csv"], "--format", "json"]
+    done = CliRunner().invoke(app, ["indexes", "--schema", str(schema), *common])
+    advice = json.loads(done.stdout)
+    assert any("ON t (v" in created["sql"] for created in advice["create"]), done.stdout
+    assert {q["calls"] for q in advice["queries"]} >= {10}
+    with Cluster(find_binaries(None)) as cluster:
+        cluster.create_database("shop")
+        with cluster.connect("shop") as session:
+            session.execute(schema.read_text().encode())
+        done = CliRunner().invoke(app, ["live", cluster.dsn("shop"), "--window", "0.1", *common])
+    report = json.loads(done.stdout)
+    assert any("of the logs" in note for note in report["notes"])
+    calls = {s["text"]: s["calls"] for s in report["live"]["workload"]["statements"]}
+    assert calls["SELECT v FROM t WHERE id = $1"] == 10
