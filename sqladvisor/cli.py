@@ -819,6 +819,7 @@ def indexes(
     config: ConfigOption = None,
     format: FormatOption = Format.text,
     output: OutputOption = None,
+    also: AlsoOption = None,
     color: ColorOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -856,7 +857,7 @@ def indexes(
             verify_dsn=verify_dsn,
             what_if=what_if.value,
         )
-        shown = Output(format.value, output, None, color, quiet, verbose)
+        shown = Output(format.value, output, None, color, quiet, verbose, also=tuple(also or ()))
         return run_indexes(options, shown, config_path=config)
 
     raise typer.Exit(guarded(job))

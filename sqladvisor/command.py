@@ -258,7 +258,7 @@ def finish(report: Report, config: Config, output: Output, *, default_fail_on: s
     for each in (*further(output), shown):
         write(render(report, replace(shown, format=each.format, path=each.path)), each)
     if output.format == "github":
-        append_step_summary(report)
+        append_step_summary(report, output)
     if report.problems:
         return 2
     threshold = SEVERITY_RANK[fail_on]
@@ -298,12 +298,19 @@ def render(report: Report, output: Output) -> str:
     if output.format == "markdown":
         from sqladvisor.report import markdown
 
-        return markdown.render(report)
+        return markdown.render(report, own=_own_text(report, output))
     if output.format == "html":
         from sqladvisor.report import html
 
         return html.render(report)
     return _render_own(report, output)
+
+
+def _own_text(report: Report, output: Output) -> str:
+    """The text of a command that shows more than findings; "" for the others."""
+    if report.command in ("audit", "gate"):
+        return ""
+    return _render_own(report, replace(output, format="text", color=False))
 
 
 def _render_own(report: Report, output: Output) -> str:
@@ -335,16 +342,17 @@ def _render_own(report: Report, output: Output) -> str:
     return render_text(report, color=wants_color(output), verbose=output.verbose)
 
 
-def append_step_summary(report: Report) -> None:
+def append_step_summary(report: Report, output: Output) -> None:
     """Append the Markdown report to GitHub's summary of the step, where there is one."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return
     from sqladvisor.report import markdown
 
+    limit, own = markdown.STEP_SUMMARY_CHARACTERS, _own_text(report, output)
     try:
         with open(path, "a", encoding="utf-8") as file:
-            file.write(markdown.render(report, limit=markdown.STEP_SUMMARY_CHARACTERS))
+            file.write(markdown.render(report, limit=limit, own=own))
     except OSError as error:
         raise InputError(
             f"{path}: the step's summary cannot be written: {error.strerror}"

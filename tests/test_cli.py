@@ -357,3 +357,5 @@ def test_explain_gives_its_findings_in_every_format(tmp_path: Path, form: str) -
     done = sqladvisor("explain", "plan.txt", "--format", form, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "plan/seq-scan-filtering" in done.stdout.decode()
+    if form == "markdown":
+        assert "Seq Scan on orders" in done.stdout.decode(), "the plan itself"

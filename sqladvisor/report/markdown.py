@@ -43,15 +43,19 @@ _SAID = 250
 """Characters kept free to say what was left out."""
 
 
-def render(report: Report, *, limit: int = MAX_CHARACTERS) -> str:
+def render(report: Report, *, limit: int = MAX_CHARACTERS, own: str = "") -> str:
     """The report as Markdown, ending in a newline, in at most ``limit`` characters.
 
-    What does not fit is left out from the end, and it is said how much that is.
+    What does not fit is left out from the end, and it is said how much that is. ``own``: the text
+    report of a command that has more to show than findings (plans, a set of indexes): it is quoted.
     """
     head = [f"### sqladvisor {report.command}: {escape(summary_line(report, _PLAIN))}", ""]
+    if own:
+        head[0] = f"### sqladvisor {report.command}"
     if report.problems:
         head += ["| not read | |", "|---|---|"]
-    tail = [f"> {escape(one_line(note))}  " for note in report.notes]
+    notes = () if own else report.notes  # its text has them
+    tail = [f"> {escape(one_line(note))}  " for note in notes]
     room = limit - _SAID - _size(head + tail)
     rows = _fitting([_problem_row(p) for p in report.problems], room)
     lines = [*head, *rows]
@@ -67,7 +71,17 @@ def render(report: Report, *, limit: int = MAX_CHARACTERS) -> str:
             found = _fitting([_collapsed(f, report.texts) for f in report.findings], room)
             lines += found
             lines += _left(len(report.findings) - len(found), "findings are not shown in full")
+            room -= _size(found)
+    if own:
+        lines += _quoted(own, room)
     return "\n".join([*lines, *tail]).rstrip() + "\n"
+
+
+def _quoted(text: str, room: int) -> list[str]:
+    """A text report in a fence, as many of its lines as fit."""
+    lines = printable(text).rstrip().split("\n")
+    kept = _fitting(lines, room - len(fence(text)) + len(text))
+    return [fence("\n".join(kept)), *_left(len(lines) - len(kept), "more lines")]
 
 
 def _size(lines: Sequence[str]) -> int:

@@ -393,3 +393,14 @@ def test_a_report_without_findings_is_one_line() -> None:
     assert html.unescape(rendered) == (
         "### sqladvisor audit: no findings in 2 statements in 1 file (static: no --schema, no --dsn)\n"
     )
+
+
+def test_a_text_report_is_quoted_whole_or_cut_at_a_line() -> None:
+    own = "Seq Scan on `t`\n``` @team <b>\n" + "line\n" * 100
+    whole = markdown.render(Report("explain", (finding(),)), own=own)
+    (quoted,) = [t for t in tokens(whole) if t.type == "fence" and "Seq Scan" in t.content]
+    assert quoted.content == own
+    cut = markdown.render(Report("explain", ()), own=own, limit=600)
+    assert len(cut) <= 600
+    shown = cut.count("\nline")
+    assert f"… {100 - shown} more lines" in cut and 0 < shown < 100
