@@ -38,7 +38,7 @@ format: $(VENV)/.dev ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-gate: $(VENV)/.installed ## Time the migration gate on generated folders of 1,700 and 5,000 files
+bench-gate: $(VENV)/.installed ## Time the migration gate on generated folders: 1,700 and 5,000 files static, 200 traced
 	$(BIN)/python benchmarks/gate.py
 
 bench-indexes: $(VENV)/.installed ## Index advice against its peers: TPC-H on PostgreSQL 15 with HypoPG (apt: postgresql-15-hypopg)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,26 +34,59 @@ class Undone:
 
 
 def check_downs(stage: Stage, say: Callable[[str], None] = lambda _: None) -> Undone:
-    """Run each judged migration up, down and up again, in order, and compare the schemas.
+    """Run the judged migrations up, down and up again, and compare the schemas.
 
-    That a migration has no down is what a rule says. Raises psycopg.Error when the server
-    is lost.
+    All of them in one go first; where that does not end where it began, one after the other, to see
+    which it is. That a migration has no down is what a rule says. Raises psycopg.Error when the
+    server is lost.
     """
     result = Undone()
     judged = stage.migrations.migrations
-    with (
-        stage.copy() as sandbox,
-        stage.cluster.connect(sandbox.name) as admin,
-        TraceSession(sandbox, STATEMENT_TIMEOUT_S) as session,
-    ):
-        for number, migration in enumerate(judged, 1):
-            say(f"up, down and up: migration {number} of {len(judged)}")
-            _one(migration, session, admin, result)
+    downs = sum(bool(m.down) for m in judged)
+    if not downs and not any(map(_builds, judged)):
+        return result
+    if not any(map(_builds, judged)) and _all_at_once(stage, say):
+        result.checked = downs
+    else:
+        with _session(stage) as (session, admin):
+            for number, migration in enumerate(judged, 1):
+                say(f"up, down and up: migration {number} of {len(judged)}")
+                _one(migration, session, admin, result)
     if result.checked:
         result.notes.append(
             f"{result.checked} down migration{'s' if result.checked != 1 else ''} run and compared"
         )
     return result
+
+
+@contextmanager
+def _session(stage: Stage) -> Iterator[tuple[TraceSession, psycopg.Connection]]:
+    with (
+        stage.copy() as sandbox,
+        stage.cluster.connect(sandbox.name) as admin,
+        TraceSession(sandbox, STATEMENT_TIMEOUT_S) as session,
+    ):
+        yield session, admin
+
+
+def _all_at_once(stage: Stage, say: Callable[[str], None]) -> bool:
+    """Whether all ups, all downs and all ups again end in the schemas that they should.
+
+    What cannot run here cannot either time.
+    """
+    judged = stage.migrations.migrations
+    say("up, down and up: all migrations")
+    with _session(stage) as (session, admin):
+        before = describe(admin)
+        failures = sum(len(apply_statements(session, m)) for m in judged)
+        after = describe(admin)
+        for migration in reversed(judged):
+            if migration.down and apply_statements(session, migration, down=True):
+                return False
+        if differences(before, describe(admin)):
+            return False
+        again = sum(len(apply_statements(session, m)) for m in judged)
+        return again == failures and not differences(after, describe(admin))
 
 
 def _one(
@@ -117,15 +151,20 @@ UPDATE pg_index SET indisvalid = false FROM pg_class c
 WHERE c.oid = indexrelid AND c.oid >= 16384 AND c.relname = ANY (%s) RETURNING c.oid::int8"""
 
 
-def _retry(
-    migration: Migration, session: TraceSession, admin: psycopg.Connection, result: Undone
-) -> None:
-    """Run again a migration whose CREATE INDEX CONCURRENTLY seems to have failed the first time."""
-    builds = [
+def _builds(migration: Migration) -> list[Statement]:
+    """The named indexes that are built concurrently, and so can be left invalid."""
+    return [
         s
         for s in migration.up
         if s.kind == "IndexStmt" and s.tree.get("concurrent") and s.tree.get("idxname")
     ]
+
+
+def _retry(
+    migration: Migration, session: TraceSession, admin: psycopg.Connection, result: Undone
+) -> None:
+    """Run again a migration whose CREATE INDEX CONCURRENTLY seems to have failed the first time."""
+    builds = _builds(migration)
     if not builds:
         return
     for build in builds:

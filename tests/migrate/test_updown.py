@@ -74,6 +74,32 @@ def test_downs_that_do_not(make_sandbox: Make, up: str, down: str, says: str) ->
     assert says in found[0].message
 
 
+def test_the_one_that_does_not_is_named(make_sandbox: Make) -> None:
+    found = checked(
+        make_sandbox,
+        migration("001", "CREATE TABLE a (id int)", "DROP TABLE a"),
+        migration("002", "ALTER TABLE a ADD COLUMN b int; CREATE TABLE c (id int)",
+                  "ALTER TABLE a DROP COLUMN b"),
+        migration("003", "ALTER TABLE a ADD COLUMN d int", "ALTER TABLE a DROP COLUMN d"),
+    )  # fmt: skip
+    assert [(f.location.path, f.evidence.figures["differences"]) for f in found] == [
+        ("migrations/002.down.sql", ["table public.c is left behind"])
+    ]
+
+
+def test_downs_of_many_are_run_in_one_go(make_sandbox: Make) -> None:
+    ups = [
+        migration(f"{n:03}", f"CREATE TABLE t{n} (id int); SELECT 1/0", f"DROP TABLE t{n}",
+                  transaction="none")
+        for n in range(5)
+    ]  # fmt: skip
+    stage = Stage(find_binaries(None), make_sandbox(SCHEMA), migration_set(*ups), print)
+    said: list[str] = []
+    result = check_downs(stage, said.append)
+    assert result.findings == [] and result.checked == 5
+    assert said == ["up, down and up: all migrations"]
+
+
 def test_a_down_that_fails(make_sandbox: Make) -> None:
     (found,) = checked(make_sandbox, migration("001", "SELECT 1", "DROP TABLE carts"))
     assert found.severity == "error"
