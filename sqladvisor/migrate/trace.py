@@ -126,11 +126,6 @@ class Trace:
     """The table of a partition, by both their names."""
     version: int = 0
     """Major version of the server that it ran on."""
-    _by_place: dict[tuple[str, int], Step] = field(default_factory=dict, repr=False)
-
-    def at(self, statement: Statement) -> Step | None:
-        """The step of a statement; None where it was not part of the run."""
-        return self._by_place.get((statement.path, statement.start))
 
 
 def same_relation(one: str, other: str) -> bool:
@@ -182,9 +177,8 @@ def trace(
                 session, migration, migration.up, migration.transaction,
                 commit=not together or number == len(judged),
             )  # fmt: skip
-    by_place = {(s.statement.path, s.statement.start): s for s in steps}
     version = sandbox.cluster.version_num // 10000
-    return Trace(tuple(steps), tuple(notes), existing, parents, version, by_place)
+    return Trace(tuple(steps), tuple(notes), existing, parents, version)
 
 
 def apply_statements(
