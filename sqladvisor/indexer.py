@@ -336,8 +336,9 @@ def _interruptible(stop: Stop) -> Iterator[None]:
 
 def _notes(options: Options, target: Target, found: Recommendation) -> list[str]:
     notes = [*target.notes, *target.assumptions]
-    if found.refused:
-        some = sorted(found.refused.items())
+    # What PostgreSQL itself would refuse (an expression that is not immutable) is no candidate.
+    some = sorted((d, why) for d, why in found.refused.items() if "HypoPG" in why)
+    if some:
         notes.append(
             f"{len(some)} candidate{'s' * (len(some) > 1)} could not be priced, for example "
             f"{some[0][1]}"

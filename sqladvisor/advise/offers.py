@@ -102,15 +102,23 @@ class Offers:
                     )
 
     def add(
-        self, queries: Sequence[Query], say: Callable[[str], None], *, alike: bool = False
-    ) -> None:
+        self,
+        queries: Sequence[Query],
+        say: Callable[[str], None],
+        *,
+        alike: bool = False,
+        late: Callable[[], bool] = lambda: False,
+    ) -> int:
         """Offer what could serve these queries, and ready their texts for pricing.
 
-        ``alike``: a call of each counts for the same, whatever it costs today.
+        ``alike``: a call of each counts for the same, whatever it costs today. Once it is ``late``
+        nothing more is offered; returns for how many queries.
         """
+        missed = 0
         for place, query in enumerate(queries):
             say(f"reading the workload: query {place + 1} of {len(queries)}")
-            relevant = self._relevant(query.context)
+            missed += late()
+            relevant = self._existing_of(query) if late() else self._relevant(query.context)
             for variant in query.variants:
                 statement = Priced(
                     relevant, self._asker(variant, relevant), query.calls * variant.share
@@ -125,6 +133,20 @@ class Offers:
                     self.unplanned.append((place, str(error)))
                     break
                 self.asked.append(Asked(place, variant, statement))
+
+        return missed
+
+    def _existing_of(self, query: Query) -> IndexSet:
+        tables = {
+            (r.schema, r.name)
+            for w in every_want(query.context, self.catalog)
+            if (r := w.item.relation) is not None
+        }
+        return set_of(
+            o.number
+            for o in self.indexes
+            if o.existing and (o.relation.schema, o.relation.name) in tables
+        )
 
     def _relevant(self, context: Context) -> IndexSet:
         result = 0

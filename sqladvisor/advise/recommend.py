@@ -159,7 +159,9 @@ def recommend(
     offers = Offers(whatif, catalog, settings.limits, _small)
     if getattr(whatif, "hides_existing", True):
         offers.add_existing(lambda r, i: True)
-    offers.add(workload.queries, say, alike=workload.alike)
+    missed = offers.add(
+        workload.queries, say, alike=workload.alike, late=lambda: stop.now(whatif.calls)
+    )
     upkeep = upkeep_of(offers.indexes, writes or {})
     base = sum(p.weight * p.plan(offers.existing).cost for p in offers.priced)
     terms = _terms(offers, workload, settings, upkeep)
@@ -189,6 +191,8 @@ def recommend(
         workload.alike,
     )
     result.notes += workload.notes
+    if missed:
+        result.notes.append(f"{missed} queries were not looked at: there was no time left")
     if workload.alike:
         result.notes.append(
             "nothing says how often each query is called, so each counts for the same time: "
