@@ -125,6 +125,11 @@ class Cluster:
         return self.directory / "data"
 
     @property
+    def binaries(self) -> Binaries:
+        """The installation that it runs."""
+        return self._binaries
+
+    @property
     def bin_dir(self) -> str:
         """Where the server's programs are, as its account can reach them."""
         return self._bin_dir

@@ -7,6 +7,10 @@ local one (15 in CI), as superuser, as pg_monitor and as a role with no rights a
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +26,7 @@ from sqladvisor.finding import Finding
 from sqladvisor.rule import load_rules
 from sqladvisor.rule_sql import query
 from sqladvisor.server.embedded import Cluster
+from sqladvisor.server.embedded import _as_user as account
 from sqladvisor.server.health import Health, examine
 from sqladvisor.server.session import LiveSession
 from sqladvisor.sql import libpg
@@ -525,3 +530,80 @@ def test_all_rules_see_odd_names(server: Server) -> None:
         assert finding.fixes[0].sql == expected
         server.run(finding.fixes[0].sql)
         assert not server.look(rule, {})[0]
+
+
+# -- states that take a server of their own -----------------------------------------------------
+
+
+def test_checksum_failures(cluster: Cluster) -> None:
+    with Cluster(cluster.binaries) as own, ExitStack() as stack:
+        own.stop()
+        program = os.path.join(own.bin_dir, "pg_checksums")
+        subprocess.run(
+            [program, "--enable", "-D", str(own.data_directory)],
+            check=True, capture_output=True, **account(),
+        )  # fmt: skip
+        own.start()
+        server = Server(own, "postgres", stack)
+        server.run("CREATE ROLE plain_role LOGIN;" + T + ROWS + "CHECKPOINT;")
+        assert not server.look("database/checksum-failures", {})[0]
+        with own.connect() as connection:
+            row = connection.execute("SELECT pg_relation_filepath('t')").fetchone()
+        own.stop()
+        with open(own.data_directory / str(row and row[0]), "r+b") as file:
+            file.seek(4000)
+            file.write(b"damaged!")
+        own.start()
+        with own.connect() as connection, pytest.raises(psycopg.errors.DataCorrupted):
+            connection.execute("SELECT count(b) FROM t")
+        for user in ("postgres", "plain_role"):
+            wait_until(
+                lambda user=user: bool(server.look("database/checksum-failures", {}, user)[0]),  # type: ignore[misc]
+                "a failure that is counted",
+            )
+            (finding,) = server.look("database/checksum-failures", {}, user)[0]
+            assert "1 pages of database postgres had a wrong checksum" in finding.message
+
+
+def test_replication_lag(cluster: Cluster, server: Server) -> None:
+    with open(cluster.directory / "pg_hba.conf", "a") as file:
+        file.write("local replication all trust\n")
+    server.run("SELECT pg_reload_conf()")
+    folder = cluster.directory / "standby"
+    subprocess.run(
+        [os.path.join(cluster.bin_dir, "pg_basebackup"), "-D", str(folder), "-h", str(cluster.directory),
+         "-U", "postgres", "-X", "stream", "-R", "-c", "fast"],
+        check=True, capture_output=True, cwd="/", **account(),
+    )  # fmt: skip
+    standby = subprocess.Popen(
+        [os.path.join(cluster.bin_dir, "postgres"), "-D", str(folder), "-k", str(folder), "-c", "port=5433",
+         "-c", "listen_addresses=", "-c", f"hba_file={cluster.directory / 'pg_hba.conf'}", "-c", "max_connections=30",
+         "-c", "max_prepared_transactions=4", "-c", "max_wal_senders=4", "-c", "shared_buffers=4MB"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **account(),
+    )  # fmt: skip
+    try:
+        where = f"host={folder} port=5433 user=postgres dbname={server.name}"
+
+        def reads() -> bool:
+            with suppress(psycopg.Error), psycopg.connect(where, autocommit=True) as replica:
+                replica.execute("SELECT pg_wal_replay_pause()")
+                return True
+            return False
+
+        wait_until(reads, "a standby that answers")
+        assert not server.look("database/replication-lag", {})[0]
+        server.run(T + ROWS)
+        wait_until(lambda: bool(server.look("database/replication-lag", {"min_mb": 1})[0]), "a lag")
+        (finding,) = server.look("database/replication-lag", {"min_mb": 1}, "monitor_role")[0]
+        assert "walreceiver is" in finding.message and "of WAL behind" in finding.message
+        found, health = server.look("database/replication-lag", {"min_mb": 1}, "plain_role")
+        assert not found and "where standbys are" in health.unseen[0]
+        # What holds of a primary only is not said of a standby, and nothing fails there.
+        with LiveSession(where, statement_timeout_ms=5_000) as session:
+            health = examine(session, list(RULES.values()), {}, "standby", lambda _: None)
+        assert not health.problems, health.problems
+        assert not [u for u in health.unseen if "saw nothing" in u], health.unseen
+    finally:
+        standby.send_signal(signal.SIGQUIT)
+        standby.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
