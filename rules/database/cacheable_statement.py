@@ -15,13 +15,12 @@ Source: PostgreSQL manual, 39.3 "Materialized Views"; 27.2.18 "pg_stat_all_table
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from sqladvisor.database import DatabaseContext
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.rule import COUNTED, rule
 from sqladvisor.workload.cache import Caching, caching, write_rates
-from sqladvisor.workload.weights import PLACE, Weighed, Workload
+from sqladvisor.workload.weights import PLACE, Weighed, Workload, told
 
 
 @rule(
@@ -92,14 +91,4 @@ def _finding(weighed: Weighed, found: Caching, ctx: DatabaseContext) -> Iterator
             "queryid": str(weighed.counted.queryid),
         },
     )
-    yield _at(finding, weighed)
-
-
-def _at(finding: Finding, weighed: Weighed) -> Finding:
-    statement = weighed.context.statement
-    return replace(
-        finding,
-        location=statement.locate(0, 0),
-        statement=statement.text,
-        fingerprint=weighed.context.fingerprint,
-    )
+    yield told(finding, weighed)

@@ -159,6 +159,17 @@ def on_the_line(finding: Finding, workload: Workload) -> Finding:
     return replace(finding, location=location, evidence=replace(finding.evidence, figures=figures))
 
 
+def told(finding: Finding, weighed: Weighed) -> Finding:
+    """A finding about the database, made one about a statement."""
+    statement = weighed.context.statement
+    return replace(
+        finding,
+        location=statement.locate(0, 0),
+        statement=statement.text,
+        fingerprint=weighed.context.fingerprint,
+    )
+
+
 def tops(workload: Workload, count: int) -> dict[str, list[Weighed]]:
     """The dearest statements by each measure; measures that nothing counts are left out."""
     measures: dict[str, Callable[[Counted], float]] = {

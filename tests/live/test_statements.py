@@ -232,3 +232,29 @@ def test_too_many_connections_are_named(cluster: Cluster, database: psycopg.Conn
     assert "23 connections are open" in finding.message
     assert "4 would do" in finding.message
     assert "default_pool_size = 4" in finding.fixes[0].sql
+
+
+def test_a_lookup_for_each_row_of_another_query_is_named(
+    cluster: Cluster, database: psycopg.Connection
+) -> None:
+    database.execute("CREATE TABLE child (id int PRIMARY KEY, t_id int REFERENCES t, v text)")
+    database.execute("INSERT INTO child SELECT i, i, 'x' FROM generate_series(1, 2000) i; ANALYZE")
+    database.execute("SELECT pg_stat_statements_reset()")
+    for page in range(12):
+        rows = database.execute(
+            "SELECT id FROM t WHERE a > %s ORDER BY id LIMIT 100", [page * 100], prepare=False
+        )
+        for (key,) in rows.fetchall():
+            database.execute("SELECT v FROM child WHERE t_id = %s", [key], prepare=False)
+            database.execute("INSERT INTO t (id, a) VALUES (%s, 1)", [key + 10_000], prepare=False)
+    report = live(Options(dsn=cluster.dsn(database.info.dbname)), Watch(0.2))
+    (finding,) = [f for f in report.findings if f.rule == "batch/called-per-row"]
+    assert "called 1,200 times, once for each of the 1,200 rows" in finding.message
+    assert finding.fixes[0].sql == "SELECT v FROM child WHERE t_id = ANY ($1)"
+    (finding,) = [f for f in report.findings if f.rule == "batch/frequent-single-row-inserts"]
+    assert finding.fixes[0].sql == (
+        "INSERT INTO t (id, a) SELECT * FROM unnest($1::integer[], $2::integer[]);"
+    )
+    database.execute(
+        finding.fixes[0].sql.replace("$1", "'{-1,-2}'").replace("$2", "'{7,8}'").encode()
+    )

@@ -9,13 +9,15 @@ from sqladvisor.catalog.model import Catalog
 from sqladvisor.context import Context
 from sqladvisor.engine import Engine
 from sqladvisor.finding import Finding
-from sqladvisor.rule import ADVICE, PARAMETERS, PLAN, WORKLOAD, Rule, load_rules
+from sqladvisor.rule import ADVICE, COUNTED, PARAMETERS, PLAN, WORKLOAD, Rule, load_rules
 from sqladvisor.source.read import read_program
 from sqladvisor.sql.libpg import parse
 from sqladvisor.sql.source import read_source, statements
 
 STATIC = [
-    r for r in load_rules(("query", "batch", "prepare")) if not {PLAN, PARAMETERS} & set(r.on)
+    r
+    for r in load_rules(("query", "batch", "prepare"))
+    if not {PLAN, PARAMETERS, COUNTED} & set(r.on)
 ]
 
 
