@@ -247,3 +247,25 @@ def test_the_hooks_manifest_is_valid(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("form", ["sarif", "junit", "gitlab", "markdown"])
+def test_a_kept_outcome_reports_as_the_first_run_did(tmp_path: Path, form: str) -> None:
+    (tmp_path / "001_a.sql").write_text(HAZARD)
+    (tmp_path / "002_b.sql").write_text("CREATE TABLE fresh (id bigint PRIMARY KEY);\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    reports = [
+        subprocess.run(
+            [sys.executable, "-m", "sqladvisor", "gate", "001_a.sql", "002_b.sql", "--no-trace",
+             "--format", form],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        ).stdout
+        for _ in range(2)
+    ]  # fmt: skip
+    assert list((tmp_path / "cache").rglob("*.*"))
+    assert reports[0] == reports[1] and "create-index" in reports[0]
+    assert (
+        form != "sarif"
+        or "SHARE" in json.loads(reports[1])["runs"][0]["results"][0]["message"]["text"]
+    )
+    assert form != "junit" or '"002_b.sql"' in reports[1], "a file without findings has passed"

@@ -5,7 +5,7 @@ Why: the rows that are there would hold NULL in it. ADD COLUMN reads the table u
 Fix: with a default, which since PostgreSQL 11 is stored once, not in each row; or nullable first, filled
     in batches, then SET NOT NULL by way of a validated CHECK.
 Silent when: the same set created the table, or it is known to be empty; there is a default, an identity, a
-    serial or a generated expression; a domain has one of its own.
+    serial or a generated expression; it is of a domain, which may have a default of its own.
 Source: PostgreSQL manual, ALTER TABLE, "ADD COLUMN"; squawk adding-required-field; strong_migrations.
 """
 
@@ -36,6 +36,7 @@ GOOD = [
     "ALTER TABLE users ADD COLUMN n bigint NOT NULL GENERATED ALWAYS AS (id * 2) STORED;",
     "CREATE TABLE t (a int); ALTER TABLE t ADD COLUMN b int NOT NULL;",
     "ALTER TABLE empty ADD COLUMN b int NOT NULL;",
+    "CREATE DOMAIN flag AS boolean DEFAULT false; ALTER TABLE users ADD COLUMN f flag NOT NULL;",
 ]
 _SERIALS = ("serial", "bigserial", "smallserial", "serial4", "serial8", "serial2")
 _FILLS = ("CONSTR_IDENTITY", "CONSTR_GENERATED")
@@ -53,7 +54,8 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
     type_ = (names(column["typeName"].get("names")) or ("",))[-1]
     default = constraints.get("CONSTR_DEFAULT")
     filled = default is not None and constant(default.get("raw_expr", {})) is not None
-    if filled or type_ in _SERIALS or any(f in constraints for f in _FILLS):
+    domain = identifier(type_) in ctx.state.builder.state.domains
+    if filled or domain or type_ in _SERIALS or any(f in constraints for f in _FILLS):
         return
     name = str(column["colname"])
     quoted, check_name = identifier(name), named(table.key[1], name, "not_null")

@@ -19,12 +19,14 @@ from sqladvisor.migrate.dependents import added_here
 from sqladvisor.rule import rule
 from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.statement import Node
+from sqladvisor.sql.tree import constant
 
 SCHEMA = """CREATE TABLE users (id bigint PRIMARY KEY, active boolean NOT NULL DEFAULT true,
     note text DEFAULT 'none', at timestamptz NOT NULL);"""
 BAD = [
     "ALTER TABLE users ALTER COLUMN active DROP DEFAULT;",
     "ALTER TABLE users ALTER active SET DEFAULT false;",
+    "ALTER TABLE users ALTER active SET DEFAULT NULL;",
 ]
 GOOD = [
     "ALTER TABLE users ALTER COLUMN note DROP DEFAULT;",
@@ -44,7 +46,10 @@ def check(command: Node, ctx: MigrationContext) -> Iterator[Finding]:
     if not table.settled or column is None or column.default is None:
         return
     place = f"{table.shown}.{name}"
-    new = ctx.text(command["def"]) if "def" in command else ""
+    dropped = (
+        "def" not in command or constant(command["def"]) is None
+    )  # SET DEFAULT NULL is as much
+    new = "" if dropped else ctx.text(command["def"])
     if new:
         if new.strip().lower() != column.default.strip().lower():
             message = f"the default of {place} changes from {column.default} to {new}: code that is still "

@@ -37,8 +37,11 @@ GOOD = [
 
 @rule("IndexStmt", severity="info")
 def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
-    name, table = str(node.get("idxname", "")), ctx.table()
-    if not node.get("concurrent") or not name or node.get("if_not_exists") or not table.settled:
+    name = str(node.get("idxname", ""))
+    if not node.get("concurrent") or not name or node.get("if_not_exists"):
+        return
+    table = ctx.table()
+    if not table.settled:
         return
     cleared = any(
         c.statement.kind == "DropStmt"

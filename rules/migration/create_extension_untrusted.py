@@ -19,6 +19,7 @@ from sqladvisor.migrate.context import MigrationContext
 from sqladvisor.rule import rule
 from sqladvisor.sql.statement import Node
 
+SCHEMA = "CREATE EXTENSION dblink;"
 BAD = [
     "CREATE EXTENSION plpython3u;",
     "CREATE EXTENSION IF NOT EXISTS pg_stat_statements;",
@@ -29,6 +30,7 @@ GOOD = [
     'CREATE EXTENSION IF NOT EXISTS "uuid-ossp";',
     "CREATE EXTENSION our_own;",
     "DROP EXTENSION pg_stat_statements;",
+    "CREATE EXTENSION IF NOT EXISTS dblink;",
 ]
 TRUSTED_SINCE = 13
 _TRUSTED = frozenset(
@@ -57,7 +59,7 @@ _DANGEROUS = {
 @rule("CreateExtensionStmt", severity="info")
 def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
     name = str(node.get("extname", ""))
-    if node.get("if_not_exists") and name in ctx.catalog.extensions:
+    if node.get("if_not_exists") and name in ctx.state.builder.extensions:
         return
     danger = _DANGEROUS.get(name)
     old = ctx.pg_version < TRUSTED_SINCE and name in _TRUSTED and name != "plpgsql"

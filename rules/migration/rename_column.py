@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.migrate.context import MigrationContext, Table, blocks
 from sqladvisor.migrate.dependents import added_here
-from sqladvisor.migrate.steps import batches, named
+from sqladvisor.migrate.steps import batches, named, sized
 from sqladvisor.rule import rule
 from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.statement import Node
@@ -58,9 +58,7 @@ def _fix(ctx: MigrationContext, table: Table, old: str, new: str) -> list[Fix]:
     if column is None or column.identity or column.generated:
         return []
     before, after = identifier(old), identifier(new)
-    sizes = ctx.modifiers(table, old)
-    size = f"({', '.join(map(str, sizes))})" if sizes and " " not in column.type[-9:] else ""
-    type_ = column.type + ("" if column.type.endswith("zone") else size)
+    type_ = sized(column.type, ctx.modifiers(table, old) or ())
     sync = named(table.key[1], new, "sync")
     return [
         ctx.sequence(

@@ -41,12 +41,16 @@ def type_sql(node: Node) -> str:
     base = shown.removesuffix("[]")
     if parts and len(parts) == 1 and base == parts[0]:
         base = identifier(base)
-    numbers = modifiers(node)
-    if not numbers or base == "interval":
-        return base + array
-    inside = "(" + ",".join(map(str, numbers)) + ")"
-    head, space, tail = base.partition(" with")
-    return f"{head}{inside}{space}{tail}{array}"
+    return sized(base + array, modifiers(node))
+
+
+def sized(type_: str, numbers: tuple[int, ...]) -> str:
+    """A type as format_type() has it, with its modifiers: ``timestamp(3) with time zone``."""
+    if not numbers or type_.startswith("interval"):
+        return type_
+    array = "[]" if type_.endswith("[]") else ""
+    head, space, tail = type_.removesuffix("[]").partition(" with")
+    return f"{head}({','.join(map(str, numbers))}){space}{tail}{array}"
 
 
 def default_text(ctx: MigrationContext, column: Node) -> str:
