@@ -16,6 +16,7 @@ from sqladvisor.monitor.family import SeenPlan
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.read import read_json
 from sqladvisor.server.explain import GENERIC_PLAN_VERSION
+from sqladvisor.server.session import MARK
 
 TOP = 20
 """Statements explained at a time, by execution time."""
@@ -32,7 +33,8 @@ async def read_plans(
     # Their names are meant as the role's own sessions have them.
     await connection.execute("RESET search_path")
     # Of those who look at the catalogs (monitors, ourselves) nobody asks for the plan.
-    wanted = [s for s in statements if "pg_catalog." not in s[1] and only_reads(s[1])]
+    asked = [s for s in statements if "pg_catalog." not in s[1] and MARK not in s[1]]
+    wanted = [s for s in asked if only_reads(s[1])]
     for queryid, text in wanted[:TOP]:
         plan = await _explain(connection, text)
         if plan is not None:

@@ -23,6 +23,7 @@ from sqladvisor.monitor.delta import difference
 from sqladvisor.monitor.family import Family, Key, Raw, Reading, Row, Sampled, SeenPlan, Tick
 from sqladvisor.monitor.plans import read_plans
 from sqladvisor.server.connect import connect_target_async, one_line, redact_dsn, scrub
+from sqladvisor.server.session import MARK
 
 STATEMENT_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_MS = 100
@@ -30,8 +31,10 @@ LOCK_TIMEOUT_MS = 100
 MAX_STATEMENTS = 500
 """Statements kept of a tick, by execution time; the rest are added up as one."""
 OTHERS = "others"
-TEXTS_EVERY_S = 60.0
-"""Seconds between readings of the file of statement texts."""
+TEXTS_EVERY_S = 10.0
+TEXTS_SHARE = 0.01
+"""Least seconds between readings of the file of statement texts, and of the time, at most, spent on it:
+the file may have hundreds of megabytes."""
 MAX_TEXT = 10_000
 """Characters kept of a statement's text."""
 
@@ -50,7 +53,7 @@ class Sampler:
         self._readings: dict[str, Reading] = {}
         self._named: set[str] = set()
         self._texts: dict[str, str] = {}
-        self._texts_at = 0.0
+        self._texts_due = 0.0
         self._plans_every_s = plans_every_s
         self._plans_at = 0.0
         self._noted: set[str] = set()
@@ -120,7 +123,7 @@ class Sampler:
 
     async def _identify(self, connection: psycopg.AsyncConnection, notes: list[str]) -> None:
         """Learn what server this is, and whether it has started anew since the last session."""
-        row = await (await connection.execute(queries.IDENTITY)).fetchone()
+        row = await (await connection.execute(queries.IDENTITY + MARK)).fetchone()
         assert row is not None
         _, started, sees_all, extension, _ = row
         schema, _, version = (extension or "").rpartition(" ")
@@ -149,7 +152,7 @@ class Sampler:
         if family.extension:
             query = query.format(schema=self._schema)
         try:
-            cursor = await connection.execute(query.encode())
+            cursor = await connection.execute((query + MARK).encode())
             at = time.time()
             rows = await cursor.fetchall()
         except psycopg.Error as error:
@@ -164,12 +167,13 @@ class Sampler:
         self, connection: psycopg.AsyncConnection, sampled: Sampled | None, notes: list[str]
     ) -> dict[str, str]:
         """Texts of the statements that are seen for the first time."""
-        if sampled is None or time.time() - self._texts_at < TEXTS_EVERY_S:
+        if sampled is None or time.monotonic() < self._texts_due:
             return {}
         wanted = sorted({row.key[0] for row in sampled.rows} - self._named - {OTHERS})
         if not wanted:
             return {}
-        query = queries.STATEMENT_TEXTS.format(schema=self._schema)
+        query = queries.STATEMENT_TEXTS.format(schema=self._schema) + MARK
+        start = time.monotonic()
         try:
             rows = await (await connection.execute(query.encode(), [wanted])).fetchall()
         except psycopg.Error as error:
@@ -177,7 +181,8 @@ class Sampler:
                 raise
             self._note(notes, f"statement texts: {one_line(error, self.dsn)}")
             return {}
-        self._texts_at = time.time()
+        end = time.monotonic()
+        self._texts_due = end + max(TEXTS_EVERY_S, (end - start) / TEXTS_SHARE)
         self._named.update(wanted)
         texts = {queryid: without_values(text) for queryid, text in rows if text}
         if self._plans_every_s:

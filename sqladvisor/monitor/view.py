@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqladvisor.monitor.store import Store, TargetState
+from sqladvisor.server.session import MARK
 
 WINDOWS = {"15m": 900, "1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800}
 """Seconds that can be looked back on."""
@@ -302,7 +303,10 @@ class _View:
         return {c: sum(s[c] or 0 for s in sums.values()) for c in ("timed", "requested")}
 
     def statements(self) -> list[dict[str, Any]]:
-        """The statements with the most execution time, with their share of the whole."""
+        """The statements with the most execution time, with their share of the whole.
+
+        Ours are one row, the last.
+        """
         columns = (
             "calls", "exec_ms", "exec_ms_squared", "plan_ms", "rows", "shared_blks_hit",
             "shared_blks_read", "temp_blks_written", "wal_bytes",
@@ -313,15 +317,28 @@ class _View:
             "WHERE t.target_id = ?1 AND t.at >= ?2 GROUP BY 1 ORDER BY 3 DESC"
         )
         whole = sum(row[2] or 0 for row in rows)
-        curves = self._curves([row[0] for row in rows[:TOP]])
+        names = {
+            at: (json.loads(key)[0], text or "")
+            for at, key, text in self._store.query(
+                "SELECT id, key, text FROM object WHERE target_id = ? AND family = 'statement'",
+                (self._target,),
+            )
+        }
+        ours = [row for row in rows if MARK in names[row[0]][1]]
+        rows = [row for row in rows if MARK not in names[row[0]][1]][:TOP]
+        if ours:
+            sums_ = [sum(v or 0 for v in column) for column in list(zip(*ours, strict=True))[1:]]
+            names[0] = ("own", "")
+            rows.append((0, *sums_))
+        curves = self._curves([row[0] for row in rows if row[0]])
         found = []
-        for at, *values in rows[:TOP]:
+        for at, *values in rows:
+            queryid, text = names[at]
             s = dict(zip(columns, values, strict=True))
-            key, text = self._store.query("SELECT key, text FROM object WHERE id = ?", (at,))[0]
             found.append(
                 {
-                    "queryid": json.loads(key)[0],
-                    "text": text or "",
+                    "queryid": queryid,
+                    "text": text,
                     "calls": s["calls"],
                     "exec_ms": s["exec_ms"],
                     "share": s["exec_ms"] / whole if whole else 0.0,

@@ -55,8 +55,11 @@ def _changes(changes: Sequence[Change]) -> Markup | None:
                 if change.outage
                 else None,
                 saved,
-                tag("ul", [tag("li", e) for e in change.evidence[:4]], class_="evidence"),
-                tag("pre", change.fix.sql) if change.fix else None,
+                tag("ul", [tag("li", e) for e in change.evidence[:4]], class_="evidence")
+                if change.evidence
+                else None,
+                tag("p", tag("b", "Fix: "), change.fix.description) if change.fix else None,
+                tag("pre", change.fix.sql) if change.fix and change.fix.sql else None,
             )
         )
     return tag(

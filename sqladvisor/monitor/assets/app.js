@@ -46,7 +46,7 @@ function tiles(data) {
     ["mean statement", ms(data.latency_total.mean)],
     ["p95, estimated", ms(data.latency_total.p95)],
     ["cache hit", percent(totals.cache_hit), totals.cache_hit != null && totals.cache_hit < 0.9 ? "bad" : ""],
-    ["active sessions", number(active ? last(active[1]) : null)],
+    ["active sessions", number(active ? last(active[1]) : 0)],
     ["server connections", now.clients == null ? "–" : `${now.clients} / ${now.max_clients}`, now.clients > 0.9 * now.max_clients ? "bad" : ""],
     ["rolled back", percent(totals.rollback_ratio)],
     ["size", bytes((last(data.size.table) ?? 0) + (last(data.size.index) ?? 0))],
@@ -83,10 +83,12 @@ function text(id, sql, starred, ...more) {
   return details;
 }
 
+const gathered = { others: "all other statements", own: "sqladvisor's own looks" };
+
 function statements(data) {
   const replanned = new Set(data.plan_changes.map((p) => p.queryid));
   const rows = data.statements.map((s) => [
-    s.queryid === "others" ? html("span", { class: "soft" }, "all other statements") : text(s.queryid, s.text, replanned.has(s.queryid), html("p", { class: "note" }, `queryid ${s.queryid} · ${number(s.rows_per_call)} rows and ${number(s.blocks_per_call)} blocks per call · WAL ${bytes(s.wal_bytes)}`)),
+    gathered[s.queryid] ? html("span", { class: "soft" }, gathered[s.queryid]) : text(s.queryid, s.text, replanned.has(s.queryid), html("p", { class: "note" }, `queryid ${s.queryid} · ${number(s.rows_per_call)} rows and ${number(s.blocks_per_call)} blocks per call · WAL ${bytes(s.wal_bytes)}`)),
     html("span", {}, share(s.share, "share"), percent(s.share, true)),
     number(s.calls), ms(s.exec_ms), ms(s.mean), ms(s.p95), ms(s.p99), percent(s.cache_hit, true),
     s.mean_over_time.length ? spark(s.mean_over_time, "Mean time over the window") : "",
@@ -123,7 +125,7 @@ function plans(data) {
   list("plans", data.plan_changes.map((p) => html("div", { class: "item sql" },
     html("span", {}, html("span", { class: "tag" }, when(p.at)), ` mean ${ms(p.mean_ms_before)} → `, html("b", { class: p.mean_ms > p.mean_ms_before ? "bad" : "good" }, ms(p.mean_ms)), ` · planner cost ${number(p.cost_before)} → ${number(p.cost)}`),
     text(`plan ${p.queryid} ${p.at}`, p.text ?? `queryid ${p.queryid}`, true, html("div", { class: "plans" }, html("pre", {}, p.tree_before), html("pre", {}, p.tree))))),
-    "None seen. `sqladvisor monitor --plans 10m` asks for plans (PostgreSQL 16 and newer).");
+    "None seen. “sqladvisor monitor --plans 10m” asks for plans (PostgreSQL 16 and newer).");
 }
 
 function alerts(data) {
