@@ -20,6 +20,9 @@ from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import operator, unwrap
 
 _COMPARED = frozenset(("=", "<>", "<", "<=", ">", ">=", "@>", "<@", "&&", "?", "?|", "?&"))
+_KEY_OPERATORS = frozenset(("?", "?|", "?&"))
+Places = dict[int, tuple[str, bool]]
+"""Offset of a constant → its value, and whether it is a key that a JSON document is asked for."""
 _KINDS = frozenset(
     ("AEXPR_OP", "AEXPR_OP_ANY", "AEXPR_OP_ALL", "AEXPR_IN", "AEXPR_DISTINCT",
      "AEXPR_NOT_DISTINCT", "AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN")
@@ -43,7 +46,7 @@ def translated(connection: psycopg.Connection[Any], sql: str) -> tuple[str, dict
 def translate(sql: str, stand_ins: StandIns) -> tuple[str, dict[str, str]]:
     """A statement with its literals replaced, and stand-in → literal."""
     try:
-        places: dict[int, str] = {}
+        places: Places = {}
         for statement in parse(sql):
             _find({statement.kind: statement.node}, statement.start, places)
         tokens = scan(sql) if places else []
@@ -53,10 +56,10 @@ def translate(sql: str, stand_ins: StandIns) -> tuple[str, dict[str, str]]:
     at = 0
     back: dict[str, str] = {}
     for token in tokens:
-        value = places.get(token.start)
-        if value is None or token.name not in ("SCONST", "USCONST"):
+        value, is_key = places.get(token.start, ("", False))
+        if not value or token.name not in ("SCONST", "USCONST"):
             continue
-        made = _stand_in(value, stand_ins)
+        made = stand_ins.json_string(value) if is_key else _stand_in(value, stand_ins)
         if made is not None and made != value:
             parts += [sql[at : token.start], literal(made)]
             at = token.end + 1
@@ -92,7 +95,7 @@ def restored(plan: Any, back: dict[str, str]) -> Any:
     return put(plan)
 
 
-def _find(wrapped: Any, start: int, places: dict[int, str]) -> None:
+def _find(wrapped: Any, start: int, places: Places) -> None:
     """Offsets and values of the string constants that are compared with something."""
     if isinstance(wrapped, list):
         for item in wrapped:
@@ -102,30 +105,31 @@ def _find(wrapped: Any, start: int, places: dict[int, str]) -> None:
         if node is not None and node.get("kind") in _KINDS:
             between = "BETWEEN" in node["kind"]
             if between or operator(node) in _COMPARED:
+                is_key = not between and operator(node) in _KEY_OPERATORS
                 for side in ("lexpr", "rexpr"):
-                    _constants(node.get(side), start, places)
+                    _constants(node.get(side), start, places, is_key)
         for value in wrapped.values():
             _find(value, start, places)
 
 
-def _constants(wrapped: Any, start: int, places: dict[int, str]) -> None:
+def _constants(wrapped: Any, start: int, places: Places, is_key: bool) -> None:
     if not isinstance(wrapped, dict) or len(wrapped) != 1:
         return
     kind, node = unwrap(wrapped)
     if kind == "A_Const":
         value = node.get("sval", {}).get("sval")
         if value:
-            places[start + int(node.get("location", 0))] = value
+            places[start + int(node.get("location", 0))] = (value, is_key)
     elif kind == "TypeCast":
-        _constants(node.get("arg"), start, places)
+        _constants(node.get("arg"), start, places, is_key)
     elif kind == "A_ArrayExpr":
-        _each(node.get("elements"), start, places)
+        _each(node.get("elements"), start, places, is_key)
     elif kind == "List":
-        _each(node.get("items"), start, places)
+        _each(node.get("items"), start, places, is_key)
     elif kind == "RowExpr":
-        _each(node.get("args"), start, places)
+        _each(node.get("args"), start, places, is_key)
 
 
-def _each(items: list[Node] | None, start: int, places: dict[int, str]) -> None:
+def _each(items: list[Node] | None, start: int, places: Places, is_key: bool) -> None:
     for item in items or ():
-        _constants(item, start, places)
+        _constants(item, start, places, is_key)

@@ -340,6 +340,8 @@ class Sandbox:
             result = _execute(connection, item, admin, loaded.substituted if substitute else None)
             if item.kind == "InsertStmt":
                 loaded.rows += max(result.rowcount, 0)
+            elif item.kind == "CreateExtensionStmt" and substitute:
+                _let_use_wrappers(admin)
         except psycopg.Error as error:
             if connection.closed:
                 raise
@@ -445,6 +447,16 @@ def make_role(error: psycopg.Error, admin: psycopg.Connection) -> bool:
     with suppress(psycopg.errors.DuplicateObject):
         admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(missing[1])))
     return True
+
+
+def _let_use_wrappers(admin: psycopg.Connection) -> None:
+    """Let the plain role make foreign servers and tables with an extension's wrappers."""
+    for (name,) in admin.execute("SELECT fdwname FROM pg_foreign_data_wrapper").fetchall():
+        admin.execute(
+            sql.SQL("GRANT USAGE ON FOREIGN DATA WRAPPER {} TO {}").format(
+                sql.Identifier(name), sql.Identifier(ROLE)
+            )
+        )
 
 
 def _make_collation(

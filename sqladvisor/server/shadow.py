@@ -60,6 +60,8 @@ CREATE FUNCTION {TOOLS}.evict(relation oid) RETURNS void
     AS 'SELECT {TOOLS}.pg_buffercache_evict_relation(relation)';
 """
 MAX_LEFT_OUT = 10
+OWNER_TIMEOUT_MS = 120_000
+"""For each step that may call what the source's author wrote."""
 _TYPES = dict.fromkeys(FIELDS, "text") | {
     "null_frac": "real", "avg_width": "integer", "n_distinct": "real", "correlation": "real",
     "range_empty_frac": "real", "most_common_freqs": "real[]", "most_common_elem_freqs": "real[]",
@@ -102,6 +104,7 @@ def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) 
             admin.execute("SET search_path = pg_catalog")
             owner.execute("SET search_path = pg_catalog")
             owner.execute("SET client_min_messages = error")
+            owner.execute(f"SET statement_timeout = {OWNER_TIMEOUT_MS}")
             _settings(admin, name, statistics)
             _keep_local(admin)
             insert_ends(admin, owner, statistics)

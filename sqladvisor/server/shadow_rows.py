@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from sqladvisor.catalog.statistics import Statistics
+from sqladvisor.server.sandbox import ROLE
 
 Ends = dict[str, tuple[str | None, str | None]]
 
@@ -73,8 +74,9 @@ def _unconstrained(admin: psycopg.Connection, schema: str, table: str) -> Iterat
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm') AND a.attnum > 0
-          AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum""",
-        [schema, table],
+          AND NOT a.attisdropped AND a.attgenerated = '' AND pg_get_userbyid(c.relowner) = %s
+        ORDER BY a.attnum""",
+        [schema, table, ROLE],
     ).fetchall()
     if not rows:
         yield {}
