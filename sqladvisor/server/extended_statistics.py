@@ -85,7 +85,7 @@ def read_extended(
     if hidden > 0:
         missing.append(
             f"the data of {hidden} extended statistics cannot be seen (never analyzed, or not the "
-            "role's own)"
+            "role's own): their distinct values are taken from plans"
         )
     return tuple(found), missing
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import psycopg
 
-from sqladvisor.catalog.stand_ins import array_items
 from sqladvisor.catalog.statistics import ColumnStatistics
 from sqladvisor.server import index_size
 from sqladvisor.server.btree_size import KeyColumn, height
 from sqladvisor.server.btree_size import pages as btree_pages
 from sqladvisor.server.expression_statistics import Values, from_sample
-from sqladvisor.server.gin_size import extract, gin_pages, keys_of, keys_of_words
+from sqladvisor.server.gin_keys import supposed_gin
+from sqladvisor.server.gin_size import extract
 from sqladvisor.server.index_samples import Key, read_keys
 from sqladvisor.server.masked import translated
 from sqladvisor.server.relation_files import (
@@ -214,47 +214,12 @@ def _expressions(
 def _gin(
     connection: psycopg.Connection, heap: _Heap, keys: Sequence[Key], rows: float, path: str
 ) -> int:
-    found = []
-    for key in keys:
-        elements, width = ([], 0.0) if key.is_expression else _elements(connection, heap, key)
-        if key.sample is not None:
-            taken = keys_of(key.opclass, key.sample, rows, elements)
-        else:
-            taken = keys_of_words(elements, width) if key.opclass == "tsvector_ops" else None
-        if taken is not None:
-            found.append(gin_pages(taken, rows, heap.pages))
-    if not found:
-        pages = max(pages_of(path), heap.pages // 10)
-        if pages > 2:
-            write_gin(path, assumed_gin(pages))
-        return pages
-    total = found[0]
-    for more in found[1:]:
-        total = type(total)(
-            0, total.total + more.total - 1, total.entry + more.entry, total.data + more.data,
-            total.entries + more.entries,
-        )  # fmt: skip
-    write_gin(path, total)
-    return total.total
-
-
-def _elements(
-    connection: psycopg.Connection, heap: _Heap, key: Key
-) -> tuple[list[tuple[str, float]], float]:
-    """The most common items of an array or words of a document, with the share of rows of each."""
-    row = connection.execute(
-        "SELECT most_common_elems::text, most_common_elem_freqs::float8[], null_frac::float8, "
-        "avg_width::float8 "
-        "FROM pg_stats WHERE schemaname = %s AND tablename = %s AND quote_ident(attname) = %s "
-        "ORDER BY inherited LIMIT 1",
-        [heap.schema, heap.table, key.expression],
-    ).fetchone()
-    if row is None or not row[0] or key.opclass not in ("array_ops", "tsvector_ops"):
-        return [], 0.0
-    items = array_items(row[0])
-    # Behind the frequencies stand the least, the greatest, and that of NULL items.
-    shares = zip(items, row[1], strict=False)
-    return [(i, f * (1 - row[2])) for i, f in shares if i is not None], float(row[3] or 0)
+    found = supposed_gin(connection, (heap.schema, heap.table), keys, rows, heap.pages)
+    if found is None:
+        found = assumed_gin(max(pages_of(path), heap.pages // 10))
+    if found.total > 2:
+        write_gin(path, found)
+    return found.total
 
 
 def _gist_width(connection: psycopg.Connection, key: Key) -> float:

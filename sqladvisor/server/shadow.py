@@ -20,6 +20,7 @@ from sqladvisor.catalog.stand_ins import StandIns
 from sqladvisor.catalog.statistics import (
     FIELDS,
     ColumnStatistics,
+    GinPages,
     RelationStatistics,
     Statistics,
 )
@@ -29,6 +30,8 @@ from sqladvisor.server.connect import one_line
 from sqladvisor.server.dump import RESTORING_VERSION
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.extended_statistics import restore_extended
+from sqladvisor.server.gin_keys import scaled, supposed_gin
+from sqladvisor.server.index_samples import read_keys
 from sqladvisor.server.masked import attach
 from sqladvisor.server.relation_files import (
     assumed_gin,
@@ -41,6 +44,7 @@ from sqladvisor.server.relation_files import (
 from sqladvisor.server.sandbox import ROLE, Loaded, Sandbox
 from sqladvisor.server.shadow_rows import insert_ends
 from sqladvisor.server.statistics import PLANNER_SETTINGS
+from sqladvisor.sql.quote import qualified
 from sqladvisor.sql.source import read_source
 
 TOOLS = "sqladvisor_tools"
@@ -119,7 +123,8 @@ def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) 
                 ),
             )
             shadow.left_out += _first(refused)
-            _resize(admin, cluster, statistics)
+            gins = _supposed_gins(owner, statistics)
+            _resize(admin, cluster, statistics, gins)
     except psycopg.Error as error:
         raise ServerError(f"the shadow planner cannot be built: {one_line(error)}") from error
     return shadow
@@ -241,7 +246,37 @@ def _restore_relation(connection: psycopg.Connection, r: RelationStatistics) -> 
     )
 
 
-def _resize(connection: psycopg.Connection, cluster: Cluster, statistics: Statistics) -> None:
+def _supposed_gins(
+    owner: psycopg.Connection, statistics: Statistics
+) -> dict[tuple[str, str], GinPages]:
+    """What is to be supposed of GIN indexes whose metapage could not be read."""
+    found: dict[tuple[str, str], GinPages] = {}
+    tables = {(r.schema, r.name): r for r in statistics.relations}
+    for relation in statistics.relations:
+        table = tables.get((relation.schema, relation.table))
+        pages = relation.pages or relation.relpages
+        if relation.method != "gin" or relation.gin or pages < 3 or table is None:
+            continue
+        row = owner.execute(
+            "SELECT to_regclass(%s)::oid::int8", [qualified(relation.schema, relation.name)]
+        ).fetchone()
+        if row is None or row[0] is None:
+            continue
+        heap_pages = table.pages or table.relpages
+        keys = read_keys(owner, row[0])
+        rows = max(table.reltuples, 0.0)
+        supposed = supposed_gin(owner, (table.schema, table.name), keys, rows, heap_pages)
+        if supposed is not None:
+            found[relation.schema, relation.name] = scaled(supposed, pages)
+    return found
+
+
+def _resize(
+    connection: psycopg.Connection,
+    cluster: Cluster,
+    statistics: Statistics,
+    gins: dict[tuple[str, str], GinPages],
+) -> None:
     files = relation_files(connection, cluster)
     wanted = [
         (r, files[r.schema, r.name])
@@ -267,7 +302,10 @@ def _resize(connection: psycopg.Connection, cluster: Cluster, statistics: Statis
             write_btree(path, levels)
             pages = max(pages, levels + 2)
         elif relation.method == "gin" and pages > 2:
-            write_gin(path, relation.gin or assumed_gin(pages))
+            write_gin(
+                path,
+                relation.gin or gins.get((relation.schema, relation.name)) or assumed_gin(pages),
+            )
         elif relation.method == "brin" and pages > 2:
             write_brin(path, heaps.get((relation.schema, relation.table), 0))
         if pages > pages_of(path) or relation.kind != "i":

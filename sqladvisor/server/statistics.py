@@ -24,6 +24,7 @@ from sqladvisor.catalog.statistics import (
 )
 from sqladvisor.errors import ServerError
 from sqladvisor.server.connect import one_line
+from sqladvisor.server.expression_estimates import hidden_objects, indexed_expressions
 from sqladvisor.server.extended_statistics import read_extended
 from sqladvisor.server.index_heights import read_heights
 
@@ -152,6 +153,13 @@ def _read(connection: psycopg.Connection) -> Statistics:
         ).fetchall()
     )
     extended, missing = read_extended(connection, lambda oid: base_of(oid, types))
+    known = {(c.schema, c.table, c.number) for c in columns if c.kind in "iI"}
+    hidden = indexed_expressions(connection, known, LOCKED, lambda oid: base_of(oid, types))
+    columns += tuple(hidden)
+    if missing:
+        extended += tuple(
+            hidden_objects(connection, {(e.schema, e.name) for e in extended}, LOCKED)
+        )
     ends, unread = _ends(connection)
     settings = {n: _with_unit(v) for n, v in connection.execute(_SETTINGS).fetchall()}
     path = connection.execute("SELECT current_schemas(false)::text[]").fetchone()
