@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqladvisor.finding import Edit, Evidence, Experiment, Finding, Fix, Level, Location, Severity
-from sqladvisor.sql.resolve import Binding, FromItem, Resolver, Scope
 from sqladvisor.sql.spans import Spans
 from sqladvisor.sql.statement import Node, Statement
 from sqladvisor.sql.tree import Tree, unwrap
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from sqladvisor.catalog.model import Catalog
     from sqladvisor.plan.node import Plan, PlanNode
     from sqladvisor.rule import Rule
+    from sqladvisor.sql.resolve import Binding, FromItem, Resolver, Scope
 
 SMALL_RELATION_ROWS = 10_000
 """Rows. Below it a sequential scan takes about a millisecond (100 to 200 pages of 8 kB at
@@ -61,6 +61,9 @@ class Context:
 
     @cached_property
     def resolver(self) -> Resolver:
+        # Migrations are judged without it, mostly: start-up must not pay for it.
+        from sqladvisor.sql.resolve import Resolver
+
         return Resolver(self.tree, self.catalog)
 
     @cached_property

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from sqladvisor.catalog.ddl_names import key_name, key_names, object_name
-from sqladvisor.catalog.ddl_query import query_columns
 from sqladvisor.catalog.ddl_state import Key, SchemaState
 from sqladvisor.catalog.ddl_text import DdlText
 from sqladvisor.catalog.model import (
@@ -338,6 +337,9 @@ class CatalogBuilder:
         definition: Callable[[], str] | None,
     ) -> None:
         """Add a relation whose columns come from a query, unless they cannot be told."""
+        # Reading queries takes the resolver, which schemas without views have no use for.
+        from sqladvisor.catalog.ddl_query import query_columns
+
         key = self.new(target)
         known = Catalog(self.state.relations, (*self.state.path, "public"))
         columns = query_columns(query, given, known)

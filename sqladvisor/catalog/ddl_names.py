@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from sqladvisor.sql import libpg
-from sqladvisor.sql.column_names import output_name
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import unwrap
 
@@ -17,6 +16,8 @@ def key_name(element: Node) -> str:
     """What an index key contributes to an unnamed index's name."""
     if "name" in element:
         return str(element["name"])
+    from sqladvisor.sql.column_names import output_name
+
     named = output_name(*unwrap(element.get("expr", {})))
     return named if named != "?column?" else "expr"
 

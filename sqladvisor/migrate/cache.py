@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -114,13 +114,17 @@ def save(name: str, outcome: Outcome) -> None:
         }
         body = json.dumps(document, separators=(",", ":")).encode()
         os.makedirs(place, mode=0o700, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=place)
+        temporary = os.path.join(place, f"{name}.{os.getpid()}")
         try:
+            handle = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
+            )
             with os.fdopen(handle, "wb") as file:
                 file.write(digest(body).encode() + b"\n" + body)
             os.replace(temporary, os.path.join(place, name))
         except BaseException:
-            os.unlink(temporary)
+            with suppress(OSError):
+                os.unlink(temporary)
             raise
         _prune(place)
     except (OSError, TypeError, ValueError):

@@ -10,7 +10,6 @@ from sqladvisor.catalog.model import Catalog, ForeignKey, Relation
 from sqladvisor.migrate.context import MigrationContext, Table
 from sqladvisor.sql import libpg
 from sqladvisor.sql.quote import qualified
-from sqladvisor.sql.resolve import Resolver
 from sqladvisor.sql.statement import Node, Statement
 from sqladvisor.sql.tree import Tree, column_name, names, unwrap
 
@@ -35,6 +34,8 @@ def _query(definition: str) -> Tree | None:
 
 
 def _reads(tree: Tree, catalog: Catalog, key: Key, column: str | None) -> bool:
+    from sqladvisor.sql.resolve import Resolver  # only where there are views
+
     resolver = Resolver(tree, catalog)
     for query in tree.of("SelectStmt"):
         for item in resolver.scope(query).items:

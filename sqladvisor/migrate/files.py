@@ -53,12 +53,12 @@ class Files:
 
 
 # Flyway's ${name} and goose's ${NAME} or ${NAME:-default}.
-_VARIABLE = re.compile(r"\$\{[A-Za-z_][^{}\n]*\}")
+_VARIABLE = r"\$\{[A-Za-z_][^{}\n]*\}"
 
 
 def _fill(text: str) -> str:
     """The text with an identifier of the same length in place of every ${variable}."""
-    return _VARIABLE.sub(lambda m: "v" + re.sub(r"\W", "_", m[0][2:-1]).lower() + "_" * 2, text)
+    return re.sub(_VARIABLE, lambda m: "v" + re.sub(r"\W", "_", m[0][2:-1]) + "__", text)
 
 
 def _as_written(statement: Statement, text: str) -> Statement:

@@ -14,11 +14,11 @@ Part = tuple[int, str, str]
 """Where a section begins (line), what it is (``up``, ``down``) and the rest of its directive."""
 
 
-def _parts(text: str, pattern: re.Pattern[str]) -> list[Part]:
+def _parts(text: str, pattern: str) -> list[Part]:
     """The sections of a file by their directives (groups: direction, options)."""
     return [
         (text.count("\n", 0, m.start()) + 1, m[1].lower(), (m[2] or "").lower())
-        for m in pattern.finditer(text)
+        for m in re.finditer(pattern, text)
     ]
 
 
@@ -39,10 +39,10 @@ def _within(
     return tuple(found)
 
 
-def _claims(pattern: re.Pattern[str]) -> Callable[[Files, Sequence[str]], bool]:
+def _claims(pattern: str, word: str) -> Callable[[Files, Sequence[str]], bool]:
     def claims(files: Files, paths: Sequence[str]) -> bool:
         # A few files without marks (a README of a migration) do not make it another runner's.
-        return any(pattern.search(files.text(p)) for p in paths[:8])
+        return any(word in files.text(p) and re.search(pattern, files.text(p)) for p in paths[:8])
 
     return claims
 
@@ -50,7 +50,7 @@ def _claims(pattern: re.Pattern[str]) -> Callable[[Files, Sequence[str]], bool]:
 def _marked(
     files: Files,
     paths: Sequence[str],
-    pattern: re.Pattern[str],
+    pattern: str,
     mode: Callable[[str, Sequence[Part], str, Sequence[Statement]], TransactionMode],
 ) -> list[Migration]:
     result = []
@@ -80,9 +80,9 @@ def _marked(
 
 # goose ------------------------------------------------------------------------------------------
 
-_GOOSE = re.compile(r"^--\s*\+goose\s+(Up|Down)\b(.*)$", re.MULTILINE | re.IGNORECASE)
-_GOOSE_BARE = re.compile(r"^--\s*\+goose\s+NO\s+TRANSACTION\b", re.MULTILINE | re.IGNORECASE)
-is_goose = _claims(_GOOSE)
+_GOOSE = r"(?mi)^--\s*\+goose\s+(Up|Down)\b(.*)$"
+_GOOSE_BARE = r"(?mi)^--\s*\+goose\s+NO\s+TRANSACTION\b"
+is_goose = _claims(_GOOSE, "+goose")
 
 
 def goose(files: Files, paths: Sequence[str]) -> list[Migration]:
@@ -90,14 +90,17 @@ def goose(files: Files, paths: Sequence[str]) -> list[Migration]:
 
     it sends the statements one by one."""
     return _marked(
-        files, paths, _GOOSE, lambda text, *_: "statement" if _GOOSE_BARE.search(text) else "file"
+        files,
+        paths,
+        _GOOSE,
+        lambda text, *_: "statement" if re.search(_GOOSE_BARE, text) else "file",
     )
 
 
 # dbmate -----------------------------------------------------------------------------------------
 
-_DBMATE = re.compile(r"^--\s*migrate:(up|down)\b(.*)$", re.MULTILINE)
-is_dbmate = _claims(_DBMATE)
+_DBMATE = r"(?m)^--\s*migrate:(up|down)\b(.*)$"
+is_dbmate = _claims(_DBMATE, "migrate:up")
 
 
 def dbmate(files: Files, paths: Sequence[str]) -> list[Migration]:
@@ -116,8 +119,8 @@ def dbmate(files: Files, paths: Sequence[str]) -> list[Migration]:
 
 # node-pg-migrate --------------------------------------------------------------------------------
 
-_NODE = re.compile(r"^\s*--[\s-]*(up|down)\s+migration()", re.MULTILINE | re.IGNORECASE)
-is_node_pg = _claims(_NODE)
+_NODE = r"(?mi)^\s*--[\s-]*(up|down)\s+migration()"
+is_node_pg = _claims(_NODE, "igration")
 
 
 def node_pg(files: Files, paths: Sequence[str]) -> list[Migration]:
@@ -127,8 +130,8 @@ def node_pg(files: Files, paths: Sequence[str]) -> list[Migration]:
 
 # Alembic and Django, offline --------------------------------------------------------------------
 
-_ALEMBIC = re.compile(r"^-- Running (upgrade|downgrade)\s+(\S*)\s*->\s*(\S+)", re.MULTILINE)
-is_alembic = _claims(_ALEMBIC)
+_ALEMBIC = r"(?m)^-- Running (upgrade|downgrade)\s+(\S*)\s*->\s*(\S+)"
+is_alembic = _claims(_ALEMBIC, "-- Running ")
 
 
 def alembic(files: Files, paths: Sequence[str]) -> list[Migration]:
@@ -137,7 +140,9 @@ def alembic(files: Files, paths: Sequence[str]) -> list[Migration]:
     for path in sorted(paths, key=natural):
         statements = files.statements(path)
         text = files.texts[path]
-        marks = [(text.count("\n", 0, m.start()) + 1, m[1], m[3]) for m in _ALEMBIC.finditer(text)]
+        marks = [
+            (text.count("\n", 0, m.start()) + 1, m[1], m[3]) for m in re.finditer(_ALEMBIC, text)
+        ]
         if not marks:
             marks = [(1, "upgrade", _stem(path)[0])]
         # What stands before the first mark (BEGIN, the version table) belongs to the first.
@@ -157,14 +162,13 @@ def _opened_before(statements: Sequence[Statement], own: Sequence[Statement]) ->
     return own[0].in_transaction > 0
 
 
-_DJANGO = re.compile(
-    r"^--\n-- (?:Create model|Add field|Alter field|Remove field|Delete model|Rename field|Rename "
+_DJANGO = (
+    r"(?m)^--\n-- (?:Create model|Add field|Alter field|Remove field|Delete model|Rename field|Rename "
     r"model|Create index|Remove index|Rename index|Add index|Alter unique_together|Alter "
     r"index_together|Create constraint|Remove constraint|Raw SQL|Raw Python|Alter|Add|Remove|Custom "
-    r"state/database change|Concurrently)",
-    re.MULTILINE,
+    r"state/database change|Concurrently)"
 )
-is_django = _claims(_DJANGO)
+is_django = _claims(_DJANGO, "--\n-- ")
 
 
 def django(files: Files, paths: Sequence[str]) -> list[Migration]:

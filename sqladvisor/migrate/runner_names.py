@@ -10,13 +10,13 @@ from sqladvisor.migrate.files import Files, folders
 from sqladvisor.migrate.model import Migration, TransactionMode
 from sqladvisor.sql.statement import Statement
 
-_PART = re.compile(r"(\d+)")
-
 
 def natural(path: str) -> tuple[tuple[int, int, str], ...]:
     """A key that sorts ``2_b`` before ``10_a``: numbers in a name count as numbers."""
     return tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in _PART.split(path) if part
+        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        for part in re.split(r"(\d+)", path)
+        if part
     )
 
 
@@ -38,20 +38,20 @@ def _stem(path: str, suffix: str = ".sql") -> tuple[str, str]:
 
 # Plain ------------------------------------------------------------------------------------------
 
-_DOWN = re.compile(r"[._-](?:down|undo|revert|rollback)\.sql$", re.IGNORECASE)
-_UP = re.compile(r"[._-](?:up|do)\.sql$", re.IGNORECASE)
+_DOWN = r"(?i)[._-](?:down|undo|revert|rollback)\.sql$"
+_UP = r"(?i)[._-](?:up|do)\.sql$"
 
 
 def plain(files: Files, paths: Sequence[str]) -> list[Migration]:
     """SQL files by name, as psql would run them: each statement on its own unless they say BEGIN."""
-    downs = {_DOWN.sub("", p): p for p in paths if _DOWN.search(p)}
-    ups = [p for p in paths if not _DOWN.search(p)]
+    downs = {re.sub(_DOWN, "", p): p for p in paths if re.search(_DOWN, p)}
+    ups = [p for p in paths if not re.search(_DOWN, p)]
     if len(ups) > 1:
         ups.sort(key=lambda p: (natural(os.path.dirname(p)), natural(os.path.basename(p))))
     result = []
     for path in ups:
         version, name = _stem(path)
-        down = downs.get(_UP.sub("", path)) or downs.get(path.removesuffix(".sql"))
+        down = downs.get(re.sub(_UP, "", path)) or downs.get(path.removesuffix(".sql"))
         result.append(
             Migration(
                 version,
@@ -69,13 +69,16 @@ def plain(files: Files, paths: Sequence[str]) -> list[Migration]:
 
 # Files named …up.sql and …down.sql: golang-migrate, sqlx ----------------------------------------
 
-_GOLANG = re.compile(r"(\d+)_(.+)\.(up|down)\.sql")
-_SQLX = re.compile(r"(\d+)_(.+?)(?:\.(up|down))?\.sql")
-_NO_TRANSACTION = re.compile(r"\s*--\s*no-transaction\b")
+_GOLANG = r"(\d+)_(.+)\.(up|down)\.sql"
+_SQLX = r"(\d+)_(.+?)(?:\.(up|down))?\.sql"
+_NO_TRANSACTION = r"\s*--\s*no-transaction\b"
 
 
 def is_golang(files: Files, paths: Sequence[str]) -> bool:
-    return bool(paths) and all(_GOLANG.fullmatch(os.path.basename(p)) for p in paths)
+    return bool(paths) and all(
+        p.endswith((".up.sql", ".down.sql")) and re.fullmatch(_GOLANG, os.path.basename(p))
+        for p in paths
+    )
 
 
 def golang(files: Files, paths: Sequence[str]) -> list[Migration]:
@@ -86,9 +89,13 @@ def golang(files: Files, paths: Sequence[str]) -> list[Migration]:
 
 
 def is_sqlx(files: Files, paths: Sequence[str]) -> bool:
-    if not paths or not all(_SQLX.fullmatch(os.path.basename(p)) for p in paths):
+    if not paths or not os.path.basename(paths[0])[:1].isdigit():
         return False
-    if any(_NO_TRANSACTION.match(files.text(p)) for p in paths):
+    if not all(re.fullmatch(_SQLX, os.path.basename(p)) for p in paths):
+        return False
+    if any(b"no-transaction" in d[:200] for d in files.sql.values()) and any(
+        re.match(_NO_TRANSACTION, files.text(p)) for p in paths
+    ):
         return True
     folder = os.path.dirname(paths[0])
     up = os.path.dirname(folder) if folder else ".."
@@ -103,7 +110,7 @@ def sqlx(files: Files, paths: Sequence[str]) -> list[Migration]:
     """sqlx wraps each file, unless it begins with ``-- no-transaction``; it is one message then."""
 
     def mode(path: str, statements: Sequence[Statement]) -> TransactionMode:
-        bare = _NO_TRANSACTION.match(files.texts.get(path, ""))
+        bare = re.match(_NO_TRANSACTION, files.texts.get(path, ""))
         return implicit(statements) if bare else "file"
 
     return _paired(files, paths, _SQLX, mode)
@@ -112,12 +119,12 @@ def sqlx(files: Files, paths: Sequence[str]) -> list[Migration]:
 def _paired(
     files: Files,
     paths: Sequence[str],
-    pattern: re.Pattern[str],
+    pattern: str,
     mode: Callable[[str, Sequence[Statement]], TransactionMode],
 ) -> list[Migration]:
     pairs: dict[tuple[str, int, str], dict[str, str]] = {}
     for path in paths:
-        match = pattern.fullmatch(os.path.basename(path))
+        match = re.fullmatch(pattern, os.path.basename(path))
         if match is None:
             files.notes.append(f"{path}: not named as a migration of this runner: left out")
             continue
@@ -145,12 +152,14 @@ def _paired(
 
 # Flyway and refinery: V1__name.sql --------------------------------------------------------------
 
-_FLYWAY = re.compile(r"([VUBR])([0-9][0-9._]*)?__(.+)\.sql", re.IGNORECASE)
-_IN_TRANSACTION = re.compile(rb"^\s*executeInTransaction\s*=\s*(\w+)", re.MULTILINE)
+_FLYWAY = r"(?i)([VUBR])([0-9][0-9._]*)?__(.+)\.sql"
+_IN_TRANSACTION = rb"(?m)^\s*executeInTransaction\s*=\s*(\w+)"
 
 
 def is_flyway(files: Files, paths: Sequence[str]) -> bool:
-    return bool(paths) and all(_FLYWAY.fullmatch(os.path.basename(p)) for p in paths)
+    return bool(paths) and all(
+        "__" in p and re.fullmatch(_FLYWAY, os.path.basename(p)) for p in paths
+    )
 
 
 def flyway(files: Files, paths: Sequence[str]) -> list[Migration]:
@@ -164,7 +173,7 @@ def flyway(files: Files, paths: Sequence[str]) -> list[Migration]:
 
 def _flyway_mode(files: Files, path: str, statements: Sequence[Statement]) -> TransactionMode:
     conf = files.aux(path + ".conf")
-    match = _IN_TRANSACTION.search(conf) if conf else None
+    match = re.search(_IN_TRANSACTION, conf) if conf else None
     if match is not None:
         return "file" if match[1].lower() == b"true" else "statement"
     lone = bool(statements) and all(no_transaction(s) for s in statements)
@@ -205,7 +214,9 @@ def is_refinery(files: Files, paths: Sequence[str]) -> bool:
 
 def refinery(files: Files, paths: Sequence[str]) -> list[Migration]:
     """refinery: V and U (unordered versions) files, each in a transaction; nothing undoes."""
-    found = [p for p in paths if (m := _FLYWAY.fullmatch(os.path.basename(p))) and m[1] in "VvUu"]
+    found = [
+        p for p in paths if (m := re.fullmatch(_FLYWAY, os.path.basename(p))) and m[1] in "VvUu"
+    ]
     found.sort(key=lambda p: (_version(p), p))
     return [
         Migration(".".join(map(str, _version(p))), _name(p), p, tuple(files.statements(p)))
@@ -214,12 +225,12 @@ def refinery(files: Files, paths: Sequence[str]) -> list[Migration]:
 
 
 def _version(path: str) -> tuple[int, ...]:
-    match = _FLYWAY.fullmatch(os.path.basename(path))
+    match = re.fullmatch(_FLYWAY, os.path.basename(path))
     return tuple(int(n) for n in re.findall(r"\d+", match[2] or "")) if match else ()
 
 
 def _name(path: str) -> str:
-    match = _FLYWAY.fullmatch(os.path.basename(path))
+    match = re.fullmatch(_FLYWAY, os.path.basename(path))
     return match[3] if match else os.path.basename(path)
 
 
@@ -230,7 +241,7 @@ def _versioned(
 ) -> list[Migration]:
     kinds: dict[str, list[str]] = {"V": [], "U": [], "B": [], "R": []}
     for path in paths:
-        match = _FLYWAY.fullmatch(os.path.basename(path))
+        match = re.fullmatch(_FLYWAY, os.path.basename(path))
         if match is None:
             files.notes.append(f"{path}: not named as a migration of this runner: left out")
         else:
@@ -274,11 +285,13 @@ def _versioned(
 # One folder a migration: diesel, Prisma ---------------------------------------------------------
 
 
-_DIESEL = re.compile(r"/\d[^/]*/(?:up|down)\.sql$")
+_DIESEL = r"/\d[^/]*/(?:up|down)\.sql$"
 
 
 def is_diesel(files: Files, paths: Sequence[str]) -> bool:
-    return bool(paths) and all(_DIESEL.search(os.path.abspath(p)) for p in paths)
+    return bool(paths) and all(
+        p.endswith(("up.sql", "down.sql")) and re.search(_DIESEL, os.path.abspath(p)) for p in paths
+    )
 
 
 def diesel(files: Files, paths: Sequence[str]) -> list[Migration]:
@@ -310,11 +323,13 @@ def diesel(files: Files, paths: Sequence[str]) -> list[Migration]:
     return result
 
 
-_PRISMA = re.compile(r"/\d+[^/]*/migration\.sql$")
+_PRISMA = r"/\d+[^/]*/migration\.sql$"
 
 
 def is_prisma(files: Files, paths: Sequence[str]) -> bool:
-    return bool(paths) and all(_PRISMA.search(os.path.abspath(p)) for p in paths)
+    return bool(paths) and all(
+        p.endswith("migration.sql") and re.search(_PRISMA, os.path.abspath(p)) for p in paths
+    )
 
 
 def prisma(files: Files, paths: Sequence[str]) -> list[Migration]:
@@ -332,7 +347,9 @@ def prisma(files: Files, paths: Sequence[str]) -> list[Migration]:
 
 def is_supabase(files: Files, paths: Sequence[str]) -> bool:
     return bool(paths) and all(
-        re.search(r"(?:^|/)supabase/migrations/\d+_[^/]*\.sql$", os.path.abspath(p)) for p in paths
+        "supabase" in os.path.abspath(p)
+        and re.search(r"(?:^|/)supabase/migrations/\d+_[^/]*\.sql$", os.path.abspath(p))
+        for p in paths
     )
 
 

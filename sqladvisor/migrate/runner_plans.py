@@ -15,7 +15,7 @@ from sqladvisor.sql.statement import Statement
 
 # sqitch -----------------------------------------------------------------------------------------
 
-_PLANNED = re.compile(r"^([^\s%#@\[][^\s\[]*)", re.MULTILINE)
+_PLANNED = r"(?m)^([^\s%#@\[][^\s\[]*)"
 
 
 def _sqitch_root(files: Files, paths: Sequence[str]) -> str | None:
@@ -44,7 +44,7 @@ def sqitch(files: Files, paths: Sequence[str]) -> list[Migration]:
         return []
     plan = (files.aux(os.path.join(root, "sqitch.plan")) or b"").decode("utf-8", "replace")
     result = []
-    for change in dict.fromkeys(_PLANNED.findall(plan)):
+    for change in dict.fromkeys(re.findall(_PLANNED, plan)):
         deploy = os.path.join(root, "deploy", change + ".sql")
         revert = os.path.join(root, "revert", change + ".sql")
         if deploy not in files.sql:
@@ -71,12 +71,12 @@ def sqitch(files: Files, paths: Sequence[str]) -> list[Migration]:
 
 # Atlas ------------------------------------------------------------------------------------------
 
-_ATLAS_DIRECTIVE = re.compile(r"^--\s*atlas:(\w+)\s+(\w+)", re.MULTILINE)
+_ATLAS_DIRECTIVE = r"(?m)^--\s*atlas:(\w+)\s+(\w+)"
 
 
 def is_atlas(files: Files, paths: Sequence[str]) -> bool:
     return any(files.beside(p, "atlas.sum") is not None for p in paths[:1]) or any(
-        _ATLAS_DIRECTIVE.search(files.text(p)) for p in paths[:8]
+        "atlas:" in files.text(p) and re.search(_ATLAS_DIRECTIVE, files.text(p)) for p in paths[:8]
     )
 
 
@@ -86,7 +86,7 @@ def atlas(files: Files, paths: Sequence[str]) -> list[Migration]:
     for path in sorted(paths, key=lambda p: natural(os.path.basename(p))):
         statements = tuple(files.statements(path))
         version, name = _stem(path)
-        directives = dict(_ATLAS_DIRECTIVE.findall(files.texts[path]))
+        directives = dict(re.findall(_ATLAS_DIRECTIVE, files.texts[path]))
         bare = directives.get("txmode") == "none"
         result.append(
             Migration(version, name, path, statements, transaction="statement" if bare else "file")

@@ -446,9 +446,9 @@ def _not_null_of(check: str) -> tuple[str, ...]:
 
 def seconds(value: str) -> float | None:
     """A timeout setting (``5s``, ``2000``, ``1min``) in seconds; None when it cannot be read."""
-    match = _TIMEOUT.fullmatch(value.strip().strip("'").lower())
+    match = re.fullmatch(_TIMEOUT, value.strip().strip("'").lower())
     return float(match[1]) * _UNITS[match[2]] if match else None
 
 
-_TIMEOUT = re.compile(r"([0-9.]+)\s*(us|ms|s|min|h|d|)")
+_TIMEOUT = r"([0-9.]+)\s*(us|ms|s|min|h|d|)"
 _UNITS = {"us": 1e-6, "ms": 1e-3, "": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from sqladvisor.sql.resolve import Resolver
+from typing import TYPE_CHECKING
+
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import function_name, names, operator, unwrap
+
+if TYPE_CHECKING:
+    from sqladvisor.sql.resolve import Resolver
 
 UNKNOWN = "unknown"
 """The type of a quoted literal: it takes the type of what it is compared with."""
