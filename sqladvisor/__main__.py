@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 _VALUES = ("--format", "--fail-on", "--select", "--ignore")
 _FLAGS = ("--quiet", "-q", "--verbose", "-v", "--no-color", "--color")
@@ -25,6 +27,8 @@ def main() -> None:
     code = None
     if "_SQLADVISOR_COMPLETE" not in os.environ:
         code = plain(sys.argv[1:])
+        if code is not None and (sys.argv[1] == "audit" or "--no-trace" in sys.argv):
+            _leave(code)
     if code is None:
         from sqladvisor.cli import app
 
@@ -90,6 +94,19 @@ def plain(argv: Sequence[str]) -> int | None:
         selection=selection,
     )
     return run_gate(paths, options, output)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without taking a million parse tree nodes apart: a fifth of a gate's time.
+
+    Only where no server of ours runs, whose end is seen to at exit.
+    """
+    import os
+
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def split(values: Sequence[str]) -> tuple[str, ...]:

@@ -78,6 +78,7 @@ class CatalogBuilder:
 
     def __init__(self, start: Catalog | None = None) -> None:
         self.state = SchemaState()
+        self._types: dict[tuple[tuple[str, ...], bool, tuple[str, ...]], str] = {}
         self.composites: dict[str, tuple[Column, ...]] = {}
         self.functions: dict[str, dict[tuple[str, ...], FunctionInfo]] = {}
         self.extensions: set[str] = set()
@@ -148,6 +149,14 @@ class CatalogBuilder:
 
     def type_text(self, node: Node) -> str:
         """A TypeName as format_type() prints it without modifier."""
+        written = tuple(n["String"]["sval"] for n in node.get("names", ()) if "String" in n)
+        known = self._types.get((written, "arrayBounds" in node, self.home))
+        if known is None:
+            known = self._type_text(node)
+            self._types[written, "arrayBounds" in node, self.home] = known
+        return known
+
+    def _type_text(self, node: Node) -> str:
         parts = names(node.get("names"))
         schema, name = (parts[-2] if len(parts) > 1 else None), parts[-1] if parts else ""
         if schema == "pg_catalog":

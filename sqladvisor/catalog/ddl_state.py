@@ -38,6 +38,9 @@ class SchemaState:
         self.domains: dict[str, str] = {}
         """Domain → the type beneath it."""
 
+        self.defining = True
+        """Whether indexes without a CREATE INDEX get one as their definition."""
+
     def find(self, schema: str | None, name: str) -> Key | None:
         """The known relation of that name, looked up along the search path without a schema."""
         schemas = (schema,) if schema else (*self.path, "public")
@@ -70,7 +73,7 @@ class SchemaState:
                 label = "pkey" if index.primary else "key" if index.unique else "excl"
             name = self.free_name(key, "" if index.primary else middle, label)
             index = replace(index, name=name, definition="")
-        if not index.definition:
+        if not index.definition and self.defining:
             index = replace(index, definition=_definition(relation, index))
         index_key = (key[0], index.name)
         self.indexes[index_key] = key

@@ -36,10 +36,10 @@ from functools import cached_property
 from typing import Any
 
 from sqladvisor.catalog.ddl_state import Key
-from sqladvisor.catalog.model import Catalog, Column, Relation
+from sqladvisor.catalog.model import Catalog, Column, Index, Relation
 from sqladvisor.context import Context
 from sqladvisor.finding import Finding, Fix, Level, Severity
-from sqladvisor.migrate.locks import BLOCKS, CONFLICTS, Lock, Mode, Work, statement_locks
+from sqladvisor.migrate.locks import BLOCKS, CONFLICTS, LOCKING, Lock, Mode, Work, statement_locks
 from sqladvisor.migrate.model import Migration, MigrationSet
 from sqladvisor.migrate.state import SetState
 from sqladvisor.migrate.transactions import Transaction
@@ -129,6 +129,9 @@ class MigrationContext(Context):
         self.options = settings
         self.settings: Mapping[str, str] = dict(state.settings) if state.settings else _NONE
         """Session settings at this point (``lock_timeout``), as written."""
+        self.made: tuple[Node, Index | None] | None = None
+        """The index that ``migrate.indexes.index_of`` has read here already."""
+        self._own: Table | None = None
         self._tables: dict[tuple[object, ...], Table] = {}
         self._at = state.version
         self.siblings: Sequence[MigrationContext] = ()
@@ -136,11 +139,13 @@ class MigrationContext(Context):
         self.statements: Sequence[Statement] = ()
         """All statements of the migration (direction)."""
         self.position = 0
-        self.locks: tuple[tuple[Lock, Table], ...] = tuple(
-            (lock, self.table(lock.schema, lock.name))
-            for lock in statement_locks(statement.kind, statement.tree)
-        )
+        self.locks: tuple[tuple[Lock, Table], ...] = ()
         """The locks it takes, each with its table as known at this point."""
+        if statement.kind in LOCKING:
+            self.locks = tuple(
+                (lock, self.table(lock.schema, lock.name))
+                for lock in statement_locks(statement.kind, statement.tree)
+            )
 
     @property
     def pg_version(self) -> int:
@@ -157,7 +162,9 @@ class MigrationContext(Context):
     def table(self, schema: str | Node | None = None, name: str = "") -> Table:
         """A table by RangeVar node, or by (schema or None, name); the statement's own by nothing."""
         if schema is None and not name:
-            return self.table(self.statement.tree.get("relation", {}))
+            if self._own is None or self._at != self.state.version:
+                self._own = self.table(self.statement.tree.get("relation", {}))
+            return self._own
         node = schema if isinstance(schema, dict) else {"schemaname": schema, "relname": name}
         if self._at != self.state.version:
             self._tables.clear()

@@ -12,6 +12,13 @@ from sqladvisor.sql.tree import names, unwrap
 
 def index_of(node: Node, ctx: MigrationContext) -> Index | None:
     """The index that a CREATE INDEX statement makes on a known table; None where it makes none."""
+    if ctx.made is not None and ctx.made[0] is node:
+        return ctx.made[1]
+    ctx.made = node, _index_of(node, ctx)
+    return ctx.made[1]
+
+
+def _index_of(node: Node, ctx: MigrationContext) -> Index | None:
     key = ctx.state.builder.find(node.get("relation", {}))
     if key is None:
         return None

@@ -120,6 +120,14 @@ def alter_mode(command: Node) -> Mode:
     return _ALTER.get(what, "ACCESS EXCLUSIVE")
 
 
+LOCKING = frozenset(
+    ("AlterTableStmt", "IndexStmt", "DropStmt", "RenameStmt", "AlterObjectSchemaStmt", "TruncateStmt",
+     "CreateTrigStmt", "RuleStmt", "CreatePolicyStmt", "AlterPolicyStmt", "LockStmt", "ClusterStmt",
+     "VacuumStmt", "RefreshMatViewStmt", "ReindexStmt", "CreateStmt")
+)  # fmt: skip
+"""The statements that ``statement_locks`` knows."""
+
+
 def statement_locks(kind: str, node: Node) -> list[Lock]:
     """The locks that a statement takes on the tables it names, strongest per table.
 

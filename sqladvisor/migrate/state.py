@@ -49,6 +49,7 @@ class SetState:
     def __init__(self, start: Catalog | None = None) -> None:
         self.builder = CatalogBuilder(start)
         self._state = self.builder.state
+        self._state.defining = False
         self._catalog = Catalog(self._state.relations)
         self._path: tuple[str, ...] = ()
         self.version = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from sqladvisor.finding import InputProblem
 
@@ -59,8 +60,19 @@ def expand(
     # A symbolic link into the same tree, or two patterns that meet, name a file once.
     distinct: dict[str, str] = {}
     for path in files:
-        distinct.setdefault(path if path == "-" else os.path.realpath(path), path)
+        distinct.setdefault(path if path == "-" else _real(path), path)
     return list(distinct.values()), problems
+
+
+_real_folder = lru_cache(maxsize=256)(os.path.realpath)
+
+
+def _real(path: str) -> str:
+    """The real path of a file; that of its directory is looked up once."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    return os.path.join(_real_folder(folder or "."), name)
 
 
 MAX_FILE = 512 * 1024 * 1024
