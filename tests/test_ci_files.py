@@ -262,7 +262,7 @@ def test_a_kept_outcome_reports_as_the_first_run_did(tmp_path: Path, form: str) 
         ).stdout
         for _ in range(2)
     ]  # fmt: skip
-    assert list((tmp_path / "cache").rglob("*.*"))
+    assert any(p.is_file() for p in (tmp_path / "cache").rglob("*"))
     assert reports[0] == reports[1] and "create-index" in reports[0]
     assert (
         form != "sarif"
