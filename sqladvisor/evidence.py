@@ -461,4 +461,5 @@ def _index_advice(
     advice = advise(questions, whatif, say)
     for entry in advice:
         entry.notes += target.assumptions
+        entry.assumed = bool(target.assumptions)
     return advice

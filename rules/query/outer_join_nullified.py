@@ -6,7 +6,7 @@ Why: LEFT JOIN keeps rows without a partner by filling the other side with NULLs
 Fix: INNER JOIN (same result, says what it does; LEFT or RIGHT JOIN for a FULL one of which one
     side is rejected), or the predicate moved into ON (keeps the rows without a partner: a
     different result, and often the one that was meant). Info where the predicate is IS NOT NULL:
-    that asks for a partner on purpose.
+    that asks for a partner on purpose; and of PostgreSQL's own catalogs, whose rows all have one.
 Silent when: the predicate can be true for NULL (IS NULL anti-joins, COALESCE, OR … IS NULL,
     IS NOT DISTINCT FROM), or it is in ON already.
 Source: PostgreSQL manual, 7.2.1.1 "Joined Tables"; reduce_outer_joins() in
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from sqladvisor.context import Context
 from sqladvisor.finding import Edit, Finding, Fix
 from sqladvisor.rule import rule
+from sqladvisor.sql.comparisons import is_system
 from sqladvisor.sql.nulls import rejects_null
 from sqladvisor.sql.resolve import FromItem, Scope, columns_in
 from sqladvisor.sql.statement import Node
@@ -93,7 +94,7 @@ def check(select: Node, ctx: Context) -> Iterator[Finding]:
             rejecting[0],
             f"the {_WORDS.get(jointype, 'outer join')} of {item.alias} acts as {_LIKE[acts]}: "
             f"{predicate} in WHERE is never true for the rows it null-extends",
-            severity="info" if asked else None,
+            severity="info" if asked or is_system(item) else None,
             fixes=_fixes(join, item, select, rejecting, acts, asked, ctx),
         )
 

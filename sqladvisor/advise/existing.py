@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,16 @@ def drop(relation: Relation, index: Index) -> str:
 def named(relation: Relation) -> str:
     """A table as people call it: ``public`` is left out."""
     return relation.name if relation.schema == "public" else f"{relation.schema}.{relation.name}"
+
+
+def has_keys(relation: Relation, keys: Sequence[str]) -> Index | None:
+    """A valid, whole b-tree of the table that begins with these keys (as DDL has them, in order)."""
+    for index in relation.indexes:
+        if index.method == "btree" and index.valid and not index.predicate:
+            names = [identifier(k) if k else None for k in index.keys]
+            if names[: len(keys)] == list(keys):
+                return index
+    return None
 
 
 def serves_key(index: Index, columns: tuple[str, ...]) -> bool:

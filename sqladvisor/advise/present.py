@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sqladvisor.catalog.model import Index
+from sqladvisor.advise.existing import has_keys
+from sqladvisor.catalog.model import Index, Relation
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.sql.quote import identifier, qualified
 
@@ -13,6 +14,27 @@ if TYPE_CHECKING:
     from sqladvisor.advise.select import IndexAdvice, Use
     from sqladvisor.context import Context
     from sqladvisor.plan.node import Plan
+
+
+MIN_ASSUMED_FACTOR = 10
+"""How many times cheaper a statement must get where row counts are assumed and no column's values are
+known: the planner's default selectivities are out by less than that, mostly."""
+
+
+def covered(advice: IndexAdvice) -> Index | None:
+    """An existing index that has the advised key columns, but not those carried along with them."""
+    relation = _relation(advice)
+    if relation is None or advice.index.method != "btree" or advice.index.predicate:
+        return None
+    return has_keys(relation, advice.index.keys)
+
+
+def _relation(advice: IndexAdvice) -> Relation | None:
+    table = advice.index.table
+    relations = advice.best.context.catalog.relations.values()
+    return next(
+        (r for r in relations if table in (identifier(r.name), qualified(r.schema, r.name))), None
+    )
 
 
 def shown(advice: IndexAdvice) -> str:
@@ -29,14 +51,7 @@ def reordered(advice: IndexAdvice) -> Index | None:
     """An existing index that has the advised key columns in another order."""
     index = advice.index
     keys = tuple(k.split(" ")[0] for k in index.keys)
-    relation = next(
-        (
-            r
-            for r in advice.best.context.catalog.relations.values()
-            if index.table in (identifier(r.name), qualified(r.schema, r.name))
-        ),
-        None,
-    )
+    relation = _relation(advice)
     if relation is None or index.method != "btree" or index.predicate or len(keys) < 2:
         return None
     for have in relation.indexes:
@@ -86,7 +101,7 @@ def _finding(advice: IndexAdvice, use: Use, what: str, ctx: Context) -> Finding:
     return own.finding(
         None,
         f"{what}; {shown(advice)} would{only}",
-        severity="info" if saved is not None and saved < own.threshold("min_warning_ms") else None,
+        severity="info" if _weak(advice, use, saved, own) else None,
         fixes=(
             Fix(
                 "build it without blocking writes",
@@ -98,6 +113,13 @@ def _finding(advice: IndexAdvice, use: Use, what: str, ctx: Context) -> Finding:
         figures=figures,
         notes=[*advice.notes, *_notes(advice, use, best)],
     )
+
+
+def _weak(advice: IndexAdvice, use: Use, saved_ms: float | None, ctx: Context) -> bool:
+    """Whether a use is worth no more than a hint: little time, or a gain that rests on assumptions."""
+    if saved_ms is not None:
+        return saved_ms < ctx.threshold("min_warning_ms")
+    return advice.assumed and use.cost_before < MIN_ASSUMED_FACTOR * use.cost_after
 
 
 def _notes(advice: IndexAdvice, use: Use, best: Use) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from sqladvisor.advise.candidates import candidates, naive_candidates
+from sqladvisor.advise.existing import has_keys
 from sqladvisor.advise.wants import wanted
 from sqladvisor.context import Context
 from sqladvisor.plan.node import Plan
@@ -71,6 +72,8 @@ class IndexAdvice:
     build_ms: float | None = None
     built_bytes: int | None = None
     measured: bool = False
+    assumed: bool = False
+    """Priced with row counts that were assumed: there are no rows, and no statistics of any."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -170,7 +173,13 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
         return None
     chosen = _used(after, offered)
     after = plan(chosen)
-    chosen, after = _earn(chosen, before, after, plan)
+    tables = {w.table: w.item.relation for w in wanted(question.context) if w.item.relation}
+    covered = {
+        id(h)
+        for h in chosen
+        if h.index.table in tables and has_keys(tables[h.index.table], h.index.keys)
+    }
+    chosen, after = _earn(chosen, before, after, plan, covered)
     for position, handle in enumerate(list(chosen)):
         gain = before.total_cost - after.total_cost
         smaller = sorted(
@@ -188,6 +197,8 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
     chosen = [h for h in chosen if h.name in after.indexes_used()]
     if not chosen or not _pays(before, after):
         return None
+    if covered.issuperset(map(id, chosen)) and not _pays(before, after, NEARLY_COVERED):
+        return None
     return _Choice(question, before, chosen, after)
 
 
@@ -203,15 +214,22 @@ def _place(choice: _Choice) -> tuple[str, int]:
 
 
 def _earn(
-    chosen: list[Handle], before: Plan, after: Plan, plan: Callable[[Collection[Handle]], Plan]
+    chosen: list[Handle],
+    before: Plan,
+    after: Plan,
+    plan: Callable[[Collection[Handle]], Plan],
+    covered: Collection[int],
 ) -> tuple[list[Handle], Plan]:
-    """Drop each index whose absence costs little of the gain, the largest first."""
+    """Drop each index whose absence costs little of the gain, the largest first.
+
+    ``covered``: those (by ``id``) whose keys an index of the table has already."""
     for handle in sorted(chosen, key=_price, reverse=True):
         if len(chosen) < 2:
             break
         without = [h for h in chosen if h is not handle]
         trial = plan(without)
-        if trial.total_cost <= after.total_cost + MIN_GAIN * (before.total_cost - after.total_cost):
+        share = NEARLY_COVERED if id(handle) in covered else MIN_GAIN
+        if trial.total_cost <= after.total_cost + share * (before.total_cost - after.total_cost):
             chosen, after = without, trial
     return chosen, after
 
@@ -310,8 +328,8 @@ def _used(plan: Plan, offered: Sequence[Handle]) -> list[Handle]:
     return [h for h in offered if h.name in names]
 
 
-def _pays(before: Plan, after: Plan) -> bool:
-    return after.total_cost <= before.total_cost * (1 - MIN_GAIN)
+def _pays(before: Plan, after: Plan, share: float = MIN_GAIN) -> bool:
+    return after.total_cost <= before.total_cost * (1 - share)
 
 
 def _table(handle: Handle) -> str:
