@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-gate bench-indexes bench-shadow bench-harmless bench-serve bench-logs docs clean
+.PHONY: noise help demo test lint format bench bench-gate bench-indexes bench-shadow bench-harmless bench-serve bench-logs docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -55,6 +55,9 @@ bench: $(VENV)/.installed ## Start-up and throughput, as ratios to the bare pars
 
 bench-harmless: $(VENV)/.installed ## What a run of live costs a server under pgbench load
 	$(BIN)/python benchmarks/harmless.py
+
+noise: $(VENV)/.installed ## What the rules say of TPC-H, TPC-DS, psql's own queries, system views and extensions' functions
+	$(BIN)/python benchmarks/noise.py
 
 bench-serve: $(VENV)/.installed ## Requests a second that the dashboard answers on loopback
 	$(BIN)/python benchmarks/serve.py

@@ -111,8 +111,12 @@ class _Choice:
         return whatif.cost(self.question.sql, visible, generic=self.question.generic)
 
     def allowed(self, share: float) -> float:
-        """The planner cost at which the statement has given up this share of its gain."""
-        return self.after.total_cost + share * (self.before.total_cost - self.after.total_cost)
+        """The planner cost at which the statement has given up this share of its gain.
+
+        Never more than twice what it takes now, unless that is next to nothing."""
+        after = self.after.total_cost
+        given_up = after + share * (self.before.total_cost - after)
+        return min(given_up, max(2 * after, MIN_COST))
 
 
 def advise(
