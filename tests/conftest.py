@@ -8,9 +8,14 @@ from itertools import count
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.embedded import Cluster
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _numbers = count(1)
 
