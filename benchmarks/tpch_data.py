@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import psycopg
 
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.sql.source import read_source, statements
@@ -44,16 +47,27 @@ def load(cluster: Cluster, database: str, scale: float = 1.0) -> None:
     run_file(cluster, database, "schema")
     with cluster.connect(database) as connection:
         for table in TABLES:
-            command = [program, "tpch", "csv", "--quiet", "--stdout", "-s", str(scale), "-T", table]
-            with subprocess.Popen(command, stdout=subprocess.PIPE) as rows:
-                assert rows.stdout is not None
-                with connection.transaction():
-                    connection.execute(f"TRUNCATE {table}")
-                    with connection.cursor().copy(
-                        f"COPY {table} FROM STDIN (FORMAT csv, HEADER, FREEZE)"
-                    ) as copy:
-                        while data := rows.stdout.read(CHUNK):
-                            copy.write(data)
-            assert rows.returncode == 0, f"tpcgen-cli failed for {table}"
-        connection.execute(f"SET default_statistics_target = {STATISTICS_TARGET}")
-        connection.execute("VACUUM ANALYZE")
+            _copy(connection, program, table, scale)
+        connection.execute("VACUUM")
+    analyze(cluster.dsn(database))
+
+
+def _copy(connection: psycopg.Connection, program: str, table: str, scale: float) -> None:
+    # By a file: on standard output the parts come in any order, and dbgen's rows lie in key order.
+    with tempfile.TemporaryDirectory(prefix="sqladvisor-tpch-") as folder:
+        command = [program, "tpch", "csv", "--quiet", "-o", folder, "-s", str(scale), "-T", table]
+        subprocess.run(command, check=True)
+        with open(Path(folder) / f"{table}.csv", "rb") as rows, connection.transaction():
+            connection.execute(f"TRUNCATE {table}")
+            with connection.cursor().copy(
+                f"COPY {table} FROM STDIN (FORMAT csv, HEADER, FREEZE)"
+            ) as copy:
+                while data := rows.read(CHUNK):
+                    copy.write(data)
+
+
+def analyze(dsn: str, sample: int = STATISTICS_TARGET) -> None:
+    """Take statistics from 300 times ``sample`` rows of each table."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"SET default_statistics_target = {int(sample)}")
+        connection.execute("ANALYZE")

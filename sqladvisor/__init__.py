@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from sqladvisor.auditor import Options as Options
     from sqladvisor.auditor import audit as audit
     from sqladvisor.finding import Finding as Finding
+    from sqladvisor.indexer import advise as advise
     from sqladvisor.report.model import Report as Report
 
 __version__ = "0.1.0"
-__all__ = ["Finding", "Options", "Report", "__version__", "audit"]
+__all__ = ["Finding", "Options", "Report", "__version__", "advise", "audit"]
 
 _HOMES = {
+    "advise": "sqladvisor.indexer",
     "audit": "sqladvisor.auditor",
     "Options": "sqladvisor.auditor",
     "Finding": "sqladvisor.finding",
