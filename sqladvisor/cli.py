@@ -214,7 +214,7 @@ SelectOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="RULES",
-        help="Only these rules: ids, kinds or globs, comma-separated.",
+        help="Only these rules: ids, kinds, globs or opt-in sets (design), comma-separated.",
         rich_help_panel="Rules",
     ),
 ]

@@ -73,5 +73,6 @@ def _fix(ctx: MigrationContext, table: Table, old: str, new: str) -> list[Fix]:
             batches(table, f"{after} = {before}", f"{after} IS DISTINCT FROM {before}"),
             "-- release code that uses the new column; then, in a later migration, drop the trigger, its "
             "function and the old column",
+            changes_result="both columns stay for now",
         )
     ]

@@ -51,6 +51,7 @@ def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
             ctx.sequence(
                 "add the new value; when all code understands it, change the rows in batches",
                 f"ALTER TYPE {type_} ADD VALUE IF NOT EXISTS {literal(str(new))}",
+                changes_result="the old value stays",
             )
         ],
     )

@@ -67,6 +67,7 @@ def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
                     f"ALTER TABLE {table.sql} SET SCHEMA {qualified(None, new)}",
                     f"CREATE VIEW {old_name} AS SELECT * FROM {qualified(new, table.key[1])}",
                     "COMMIT",
+                    changes_result="a view of the old name stays for now",
                 )
             ],
         )

@@ -70,6 +70,7 @@ def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
                 f"ALTER TABLE {table.sql} RENAME TO {identifier(new)}",
                 f"CREATE VIEW {table.sql} AS SELECT * FROM {qualified(schema, new)}",
                 "COMMIT",
+                changes_result="a view of the old name stays for now",
             )
         ],
     )

@@ -85,7 +85,8 @@ def with_type(definition: Node, type_: str, ctx: MigrationContext, description: 
     """The statement with the type of one column replaced."""
     start, end = type_span(definition, ctx)
     array = "[]" * bool(definition["typeName"].get("arrayBounds"))
-    return Fix(description, ctx.edit(Edit(start, end, type_ + array)), "ddl")
+    sql = ctx.edit(Edit(start, end, type_ + array))
+    return Fix(description, sql, "ddl", changes_result=f"the column is {type_}")
 
 
 def created_tables(contexts: list[MigrationContext]) -> Iterator[MigrationContext]:
