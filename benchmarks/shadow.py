@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from statistics import median
@@ -40,7 +39,7 @@ from sqladvisor.errors import ServerError
 from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.explain import explainable
-from sqladvisor.server.expression_statistics import from_rows
+from sqladvisor.server.expression_statistics import RowSampler
 from sqladvisor.server.parameters import has_parameters, with_values
 from sqladvisor.server.sandbox import Sandbox
 from sqladvisor.server.shadow import build_shadow
@@ -79,6 +78,7 @@ def main() -> int:
     parser.add_argument("--only-indexes", action="store_true", help="hypothetical indexes only")
     parser.add_argument("--no-system", action="store_true", help="leave the other PostgreSQL out")
     options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     missed: list[str] = []
     with Cluster(find_binaries(None)) as source, Cluster(find_binaries(None)) as own:
         load(source, options)
@@ -206,7 +206,7 @@ def indexes(source: Cluster, own: Cluster, missed: list[str]) -> None:
     shadow = build_shadow(own, "what-if", snapshot.schema, snapshot.statistics)
     with source.connect("kinds") as connection:
         # Statistics of expressions from the rows, as where --data has been loaded.
-        whatif = ShadowWhatIf(shadow, partial(from_rows, connection))
+        whatif = ShadowWhatIf(shadow, RowSampler(connection))
         btrees = price(connection, whatif, BTREES)
         others = price(connection, whatif, OTHER_KINDS)
     whatif.close()

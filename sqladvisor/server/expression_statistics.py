@@ -14,10 +14,53 @@ from sqladvisor.catalog.stand_ins import array_text
 from sqladvisor.catalog.statistics import FIELDS
 from sqladvisor.server.index_samples import Sample
 
+VALUES = 2_000
+"""Values looked at for the keys of a GIN index."""
 ROWS = 30_000
 """Rows looked at, as ANALYZE does at the default statistics target (300 times 100)."""
 _TABLE = "sqladvisor_sample"
 Values = dict[str, str | None]
+
+
+class RowSampler:
+    """Samples of a table's rows, in a session that may make temporary tables."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def statistics(self, table: str, expressions: Sequence[str]) -> list[Values] | None:
+        """What pg_stats would say of expressions; None where the table has no rows."""
+        return from_rows(self._connection, table, expressions)
+
+    def values(self, table: str, expression: str) -> Sample | None:
+        """Values of an expression, each standing for the same share of rows."""
+        share = _share(self._connection, table, VALUES)
+        if share is None:
+            return None
+        with self._connection.transaction(force_rollback=True):
+            rows = self._connection.execute(
+                f"SELECT ({expression})::text, pg_column_size({expression}) FROM {table} "
+                f"TABLESAMPLE SYSTEM ({min(2 * share, 100):.6f}) REPEATABLE (1) LIMIT {VALUES}".encode()
+            ).fetchall()
+        values = [(v, int(n)) for v, n in rows if v is not None]
+        if not values:
+            return None
+        each = 1 / len(rows)
+        return Sample(
+            tuple(v for v, _ in values),
+            tuple(n for _, n in values),
+            (each,) * len(values),
+            1 - len(values) * each,
+            0.0,
+        )
+
+
+def _share(connection: psycopg.Connection, table: str, wanted: int) -> float | None:
+    """Per cent of a table's rows to have so many; None where it has none."""
+    row = connection.execute(
+        "SELECT greatest(reltuples, 0)::float8 FROM pg_class WHERE oid = to_regclass(%s)", [table]
+    ).fetchone()
+    return min(100.0, 100.0 * wanted / row[0]) if row and row[0] else None
 
 
 def from_rows(

@@ -6,9 +6,11 @@ partition gets its part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import psycopg
 
@@ -19,7 +21,7 @@ from sqladvisor.server.btree_size import pages as btree_pages
 from sqladvisor.server.expression_statistics import Values, from_sample
 from sqladvisor.server.gin_keys import supposed_gin
 from sqladvisor.server.gin_size import extract
-from sqladvisor.server.index_samples import Key, read_keys
+from sqladvisor.server.index_samples import Key, Sample, read_keys
 from sqladvisor.server.masked import translated
 from sqladvisor.server.relation_files import (
     assumed_gin,
@@ -48,8 +50,15 @@ FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n
 WHERE i.indexrelid = %s OR i.indexrelid IN (SELECT relid FROM pg_partition_tree(%s::oid::regclass))
 ORDER BY 1"""
 
-Sampler = Callable[[str, Sequence[str]], list[Values] | None]
-"""Statistics of expressions over a table, by its rows; None where there are none."""
+
+class Sampler(Protocol):
+    """What a table's rows say, where they are at hand (RowSampler)."""
+
+    def statistics(self, table: str, expressions: Sequence[str]) -> list[Values] | None:
+        """What pg_stats would say of expressions; None where the table has no rows."""
+
+    def values(self, table: str, expression: str) -> Sample | None:
+        """Values of an expression, each standing for the same share of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +157,17 @@ def _fit(
     connection.execute(f"SELECT {TOOLS}.evict(%s::oid)".encode(), [oid])
     least = pages_of(path)
     if wanted.method == "btree":
-        columns = btree_columns(connection, oid)
+        columns = [_of_part(c, heap.rows, rows) for c in btree_columns(connection, oid)]
         pages = btree_pages(columns, wanted.keys, rows, wanted.unique)
         levels = height(pages, columns)
         write_btree(path, levels)
         pages = max(pages, levels + 2)
     elif wanted.method == "gin":
+        if sampler:
+            table = qualified(heap.schema, heap.table)
+            keys = [
+                replace(k, sample=sampler.values(table, k.expression) or k.sample) for k in keys
+            ]
         pages = _gin(connection, heap, keys, rows, path)
     elif wanted.method == "brin":
         pages = index_size.brin_pages(heap.pages, [_width(k) for k in keys])
@@ -189,6 +203,16 @@ def _rows(connection: psycopg.Connection, wanted: Wanted, heap: _Heap) -> float:
     return float(row[0][0]["Plan"]["Plan Rows"])
 
 
+def _of_part(column: KeyColumn, total: float, rows: float) -> KeyColumn:
+    """A column as a partial index has it: so many distinct values as ``rows`` of ``total`` rows show
+
+    when taken at random (Cardenas' formula, as estimate_num_groups() has it)."""
+    if rows >= total or not column.n_distinct:
+        return column
+    distinct = max(column.n_distinct if column.n_distinct > 0 else -column.n_distinct * total, 1.0)
+    return replace(column, n_distinct=max(distinct * -math.expm1(-rows / distinct), 1.0))
+
+
 def _expressions(
     connection: psycopg.Connection,
     heap: _Heap,
@@ -202,7 +226,7 @@ def _expressions(
     if not numbered:
         return
     table = qualified(heap.schema, heap.table)
-    known = sampler(table, [k.expression for _, k in numbered]) if sampler else None
+    known = sampler.statistics(table, [k.expression for _, k in numbered]) if sampler else None
     for place, (number, key) in enumerate(numbered):
         values = known[place] if known else from_sample(key.sample, rows) if key.sample else {}
         if values:

@@ -7,6 +7,7 @@ among the stand-ins is nothing, which is what they match among the texts in most
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -77,15 +78,31 @@ def _stand_in(value: str, stand_ins: StandIns) -> str | None:
     return found
 
 
+_JSON = re.compile(r"'((?:[^']|'')*)'::jsonb")
+
+
 def restored(plan: Any, back: dict[str, str]) -> Any:
     """The JSON of a plan with the statement's own literals in it again."""
     if not back:
         return plan
-    pattern = re.compile("|".join(re.escape(f"'{made}'") for made in back))
+    pattern = re.compile("|".join(re.escape(literal(made)) for made in back))
+    written = {literal(made): literal(value) for made, value in back.items()}
+    # PostgreSQL prints a document in its own way: it is known by what it holds.
+    documents = [(json.loads(m), v) for m, v in back.items() if m[:1] in ("{", "[") and _is_json(m)]
+
+    def put_document(match: re.Match[str]) -> str:
+        text = match[1].replace("''", "'")
+        if _is_json(text):
+            found = json.loads(text)
+            for made, value in documents:
+                if made == found:
+                    return f"{literal(json.dumps(json.loads(value), ensure_ascii=False))}::jsonb"
+        return match[0]
 
     def put(node: Any) -> Any:
         if isinstance(node, str):
-            return pattern.sub(lambda m: f"'{back[m[0][1:-1]]}'", node)
+            node = pattern.sub(lambda m: written[m[0]], node)
+            return _JSON.sub(put_document, node) if documents and "::jsonb" in node else node
         if isinstance(node, list):
             return [put(n) for n in node]
         if isinstance(node, dict):
@@ -93,6 +110,14 @@ def restored(plan: Any, back: dict[str, str]) -> Any:
         return node
 
     return put(plan)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _find(wrapped: Any, start: int, places: Places) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from sqladvisor.catalog.stand_ins import StandIns
+from sqladvisor.catalog.stand_ins import StandIns, array_items, array_text
 from sqladvisor.catalog.statistics import (
     FIELDS,
     ColumnStatistics,
@@ -217,6 +217,36 @@ def _restore(connection: psycopg.Connection, statistics: Statistics) -> list[str
     return refused
 
 
+_TEXT = ("text", "varchar", "bpchar")
+
+
+def in_order(values: dict[str, str | None], base: str) -> dict[str, str | None]:
+    """Statistics whose sorted lists are in the shadow's order: by code point, not by language.
+
+    The planner searches histograms and items of arrays by halves; words lie by length first.
+    """
+    result = dict(values)
+    bounds = values.get("histogram_bounds")
+    if base in _TEXT and bounds:
+        items = sorted((i or "" for i in array_items(bounds)), key=lambda i: i.rstrip(" "))
+        result["histogram_bounds"] = array_text(items)
+    elements, frequencies = values.get("most_common_elems"), values.get("most_common_elem_freqs")
+    if elements and frequencies and (base == "tsvector" or base[1:] in _TEXT):
+        words = [i or "" for i in array_items(elements)]
+        shares = frequencies[1:-1].split(",")
+        ordered = sorted(
+            zip(words, shares, strict=False),
+            key=(lambda p: (len(p[0].encode()), p[0].encode()))
+            if base == "tsvector"
+            else lambda p: p[0],
+        )
+        result["most_common_elems"] = array_text(w for w, _ in ordered)
+        result["most_common_elem_freqs"] = (
+            "{" + ",".join([*(s for _, s in ordered), *shares[len(words) :]]) + "}"
+        )
+    return result
+
+
 def restore_column(connection: psycopg.Connection, column: ColumnStatistics) -> None:
     """Restore one row of pg_stats, of a relation that the session's role owns."""
     index = column.kind in "iI"
@@ -224,7 +254,7 @@ def restore_column(connection: psycopg.Connection, column: ColumnStatistics) -> 
     values: list[object] = [column.schema, column.table, column.inherited]
     parts.append("'attnum', %s::smallint" if index else "'attname', %s::text")
     values.append(column.number if index else column.column)
-    for key, value in column.values.items():
+    for key, value in in_order(column.values, column.base).items():
         if value is not None:
             parts.append(f"'{key}', %s::{_TYPES[key]}")
             values.append(value)

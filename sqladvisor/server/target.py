@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,7 +22,7 @@ from sqladvisor.server.binaries import Binaries, find_binaries
 from sqladvisor.server.connect import connect_target, one_line, redact_dsn, resolve_dsn
 from sqladvisor.server.dump import dump_schema, unreadable
 from sqladvisor.server.embedded import Cluster, plain_environment
-from sqladvisor.server.expression_statistics import from_rows
+from sqladvisor.server.expression_statistics import RowSampler
 from sqladvisor.server.measure import Timing
 from sqladvisor.server.sandbox import Loaded, Sandbox, TableRows
 from sqladvisor.server.shadow import build_shadow
@@ -148,7 +148,7 @@ def _sandbox_target(
             statistics = assume_rows(statistics, options.assume_rows, options.assume_table_rows)
         shadow = build_shadow(cluster, "shadow", schema, statistics)
         target.notes.extend(shadow.left_out)
-        sampler = partial(from_rows, connection) if total else None
+        sampler = RowSampler(connection) if total else None
         return stack.enter_context(closing(ShadowWhatIf(shadow, sampler)))
 
     def make_ground(say: Say) -> psycopg.Connection:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from sqladvisor.catalog.snapshot import decode, encode
 from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.embedded import Cluster
-from sqladvisor.server.expression_statistics import from_rows
+from sqladvisor.server.expression_statistics import RowSampler
 from sqladvisor.server.shadow import Shadow, build_shadow
 from sqladvisor.server.snapshot import take_snapshot
 from sqladvisor.server.whatif import HypotheticalIndex, ShadowWhatIf
@@ -96,7 +95,7 @@ def test_hypothetical_indexes_are_as_large_and_as_used_as_real_ones(
     source: Cluster, shadow: Any
 ) -> None:
     with source.connect(NAME) as connection:
-        whatif = ShadowWhatIf(shadow("postgres", "full"), partial(from_rows, connection))
+        whatif = ShadowWhatIf(shadow("postgres", "full"), RowSampler(connection))
         btrees = fidelity.price(connection, whatif, fidelity.BTREES)
         others = fidelity.price(connection, whatif, fidelity.OTHER_KINDS)
         whatif.close()
