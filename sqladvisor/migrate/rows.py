@@ -25,6 +25,8 @@ PAGE = 8192
 SAMPLE_ROWS = 200_000
 """Rows of the table that the speed is measured on: some 25 MB, read and rewritten in 0.1 s or so."""
 SECONDS_A_DAY = 86_400.0
+COUNTED_AT_LEAST_S = 3600.0
+"""Seconds that counters of writes must cover: over less, a load or a quiet night is taken for the rule."""
 WORTH_SAYING_S = 0.1
 """Seconds. Shorter waits are not told."""
 
@@ -66,11 +68,8 @@ def sizes_of_catalog(catalog: Catalog) -> dict[Key, Size]:
     for key, relation in catalog.relations.items():
         if relation.rows is None or relation.kind not in ("table", "matview"):
             continue
-        rate = None
-        if relation.writes and catalog.counted_days:
-            w = relation.writes
-            written = w.inserted + w.updated + w.deleted
-            rate = written / (catalog.counted_days * SECONDS_A_DAY)
+        w = relation.writes
+        rate = _rate(w.inserted + w.updated + w.deleted, catalog.counted_days) if w else None
         found[key] = Size(
             relation.rows,
             (relation.pages or 0) * PAGE,
@@ -81,6 +80,11 @@ def sizes_of_catalog(catalog: Catalog) -> dict[Key, Size]:
     return found
 
 
+def _rate(written: int, counted_days: float | None) -> float | None:
+    seconds = (counted_days or 0.0) * SECONDS_A_DAY
+    return written / seconds if seconds >= COUNTED_AT_LEAST_S else None
+
+
 def sizes_of_snapshot(snapshot: Snapshot) -> dict[Key, Size]:
     """Sizes of the tables of a snapshot, and its counters of writes."""
     relations = snapshot.statistics.relations
@@ -88,11 +92,9 @@ def sizes_of_snapshot(snapshot: Snapshot) -> dict[Key, Size]:
     for r in relations:
         if r.kind == "i" and r.table:
             indexes.setdefault((r.schema, r.table), []).append((r.pages or r.relpages) * PAGE)
-    seconds = (snapshot.counted_days or 0.0) * SECONDS_A_DAY
     rates = {
-        (t.schema, t.name): (t.inserted + t.updated + t.deleted) / seconds
+        (t.schema, t.name): _rate(t.inserted + t.updated + t.deleted, snapshot.counted_days)
         for t in snapshot.tables
-        if seconds
     }
     return {
         (key := (r.schema, r.name)): Size(

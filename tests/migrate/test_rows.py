@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from sqladvisor.catalog.model import Catalog, Relation, Writes
 from sqladvisor.finding import Evidence, Finding, Location
-from sqladvisor.migrate.rows import Rates, Size, calibrate, concerned, duration, weigh
+from sqladvisor.migrate.rows import (
+    Rates,
+    Size,
+    calibrate,
+    concerned,
+    duration,
+    sizes_of_catalog,
+    weigh,
+)
 from sqladvisor.server.embedded import Cluster
 
 RATES = Rates(100e6, 50e6, 1e6)
@@ -55,3 +64,12 @@ def test_the_embedded_server_is_measured(cluster: Cluster) -> None:
 
 def test_durations() -> None:
     assert [duration(s) for s in (0.42, 31, 600, 10800)] == ["0.4 s", "31 s", "10 min", "3 h"]
+
+
+def test_writes_are_known_from_counters_of_an_hour_or_more() -> None:
+    table = Relation(
+        "public", "orders", "table", (), rows=100.0, pages=2, writes=Writes(86_400, 0, 0, 0)
+    )
+    for days, rate in ((1.0, 1.0), (0.01, None), (None, None)):
+        catalog = Catalog({("public", "orders"): table}, counted_days=days)
+        assert sizes_of_catalog(catalog)["public", "orders"].writes_per_s == rate
