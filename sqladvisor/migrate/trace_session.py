@@ -20,13 +20,13 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from sqladvisor.migrate.locks import MODES, STRENGTH, WAITED_FOR
+from sqladvisor.migrate.trace_tools import LOOK, NO_TOOLS, RELATIONS, SCHEMA, TABLE_OF, TOOLS
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.sandbox import MAX_ROLES, Sandbox, make_role
 from sqladvisor.sql.quote import qualified
 from sqladvisor.sql.statement import Statement
 from sqladvisor.sql.tree import names, unwrap, walk
 
-SCHEMA = "sqladvisor_trace"
 ZONE = "Europe/Berlin"
 """The session's time zone: in UTC, as this server's own is, PostgreSQL spares itself the rewrite between
 timestamp and timestamptz (since 12), which others pay."""
@@ -34,77 +34,6 @@ WATCH_S = 2.0
 """How long a statement outside of transactions is kept waiting to see what it locks."""
 SCAN_FLUSH_VERSION = 150000
 """server_version_num of the first PostgreSQL with pg_stat_force_next_flush()."""
-FIRST_USER_OID = 16384
-"""FirstNormalObjectId (src/include/access/transam.h): what is below came with initdb."""
-
-_TOOLS = f"""
-CREATE SCHEMA {SCHEMA};
-GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC;
-CREATE FUNCTION {SCHEMA}.note() RETURNS event_trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE found jsonb;
-BEGIN
-    IF tg_event = 'sql_drop' THEN
-        SELECT jsonb_agg(jsonb_build_array('drop', object_type, object_identity, original, normal))
-        INTO found FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary;
-    ELSE
-        SELECT jsonb_agg(jsonb_build_array('ddl', command_tag, object_type, object_identity))
-        INTO found FROM pg_event_trigger_ddl_commands()
-        WHERE schema_name IS DISTINCT FROM 'pg_temp' AND NOT in_extension;
-    END IF;
-    IF found IS NOT NULL THEN
-        -- A setting and no table: it is rolled back with the statement, and takes no lock.
-        PERFORM set_config('sqladvisor.events', (coalesce(nullif(current_setting(
-            'sqladvisor.events', true), ''), '[]')::jsonb || found)::text, false);
-    END IF;
-END $$;
-CREATE FUNCTION {SCHEMA}.locks(backend integer) RETURNS jsonb
-    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
-    SELECT coalesce(jsonb_agg(jsonb_build_array(
-        l.relation::int8, l.mode, n.nspname, c.relname, c.relkind, c.relfilenode::int8,
-        pg_stat_get_xact_numscans(c.oid), i.indrelid::int8)), '[]')
-    FROM pg_locks l
-    LEFT JOIN pg_class c ON c.oid = l.relation
-    LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_index i ON i.indexrelid = c.oid
-    WHERE l.pid = backend AND l.locktype = 'relation' AND l.relation >= {FIRST_USER_OID}
-      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-      AND c.relpersistence IS DISTINCT FROM 't'
-$$;
-CREATE FUNCTION {SCHEMA}.look() RETURNS jsonb
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE result jsonb;
-BEGIN
-    result := jsonb_build_array({SCHEMA}.locks(pg_backend_pid()),
-        coalesce(nullif(current_setting('sqladvisor.events', true), ''), '[]')::jsonb);
-    PERFORM set_config('sqladvisor.events', '', false);
-    /* flush */
-    RETURN result;
-END $$;
-CREATE EVENT TRIGGER sqladvisor_end ON ddl_command_end EXECUTE FUNCTION {SCHEMA}.note();
-CREATE EVENT TRIGGER sqladvisor_drop ON sql_drop EXECUTE FUNCTION {SCHEMA}.note();
-"""
-_NO_TOOLS = f"""
-DROP EVENT TRIGGER IF EXISTS sqladvisor_end;
-DROP EVENT TRIGGER IF EXISTS sqladvisor_drop;
-DROP SCHEMA IF EXISTS {SCHEMA} CASCADE;
-"""
-_LOOK = f"SELECT {SCHEMA}.look()".encode()
-_RELATIONS = f"""
-SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relfilenode::int8, i.indrelid::int8,
-       (SELECT min(h.inhparent::int8) FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid)
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
-WHERE c.oid >= {FIRST_USER_OID} AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'i', 'I', 'S', 'f')
-  AND n.nspname NOT IN ('pg_toast', 'pg_catalog', 'information_schema', '{SCHEMA}')"""
-_TABLE_OF = """
-SELECT n.nspname, t.relname, t.relkind::text
-FROM pg_catalog.pg_class c
-LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
-JOIN pg_catalog.pg_class t ON t.oid = coalesce(i.indrelid, c.oid)
-JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-WHERE c.oid = pg_catalog.to_regclass(%s) AND t.relkind IN ('r', 'p', 'm')"""
 _KINDS = {
     "r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "i": "index", "I": "index",
     "S": "sequence", "f": "foreign table",
@@ -164,11 +93,11 @@ class TraceSession:
 
     def __enter__(self) -> TraceSession:
         self._admin = self._stack.enter_context(self._sandbox.cluster.connect(self._sandbox.name))
-        tools = _TOOLS
+        tools = TOOLS
         if self._sandbox.cluster.version_num >= SCAN_FLUSH_VERSION:
             # So that the counters of the next transaction begin at zero.
             tools = tools.replace("/* flush */", "PERFORM pg_stat_force_next_flush();")
-        self._admin.execute((_NO_TOOLS + tools).encode())
+        self._admin.execute((NO_TOOLS + tools).encode())
         self._connection = self._sandbox.connect()
         return self
 
@@ -180,7 +109,7 @@ class TraceSession:
     ) -> None:
         self._connection.close()
         with suppress(psycopg.Error):
-            self._admin.execute(_NO_TOOLS)
+            self._admin.execute(NO_TOOLS)
         self._stack.close()
 
     def start(self) -> None:
@@ -284,7 +213,7 @@ class TraceSession:
                     started = time.perf_counter()
                     connection.execute(statement.sql.encode(), prepare=False)
                     seen.duration_ms = (time.perf_counter() - started) * 1000
-                    row = connection.execute(_LOOK).fetchone() if self._watching else None
+                    row = connection.execute(LOOK).fetchone() if self._watching else None
                     connection.execute("RELEASE SAVEPOINT sqladvisor_statement")
             except (psycopg.Error, UnicodeError) as error:
                 seen.duration_ms = (time.perf_counter() - started) * 1000
@@ -396,7 +325,7 @@ class TraceSession:
         if self._watching:
             self._opened()
             self._transactions -= 1
-            row = self._connection.execute(_LOOK).fetchone()
+            row = self._connection.execute(LOOK).fetchone()
             changed = {
                 # A rewrite takes ACCESS EXCLUSIVE, also where it was too quick to be seen waiting.
                 oid: [
@@ -430,7 +359,7 @@ class TraceSession:
             mode = "SHARE UPDATE EXCLUSIVE" if statement.kind == "VacuumStmt" else "ROW EXCLUSIVE"
             for name in _named(statement):
                 with suppress(psycopg.Error):
-                    row = holder.execute(_TABLE_OF, [name]).fetchone()
+                    row = holder.execute(TABLE_OF, [name]).fetchone()
                     if row is not None and row[2] != "m":
                         table = qualified(row[0], row[1])
                         holder.execute(f"LOCK TABLE ONLY {table} IN {mode} MODE".encode())
@@ -439,7 +368,7 @@ class TraceSession:
     # -- state ----------------------------------------------------------------------------------
 
     def _relations(self) -> list[tuple[Any, ...]]:
-        return self._admin.execute(_RELATIONS.encode()).fetchall()
+        return self._admin.execute(RELATIONS.encode()).fetchall()
 
     def _idle(self) -> bool:
         return self._connection.info.transaction_status == TransactionStatus.IDLE
