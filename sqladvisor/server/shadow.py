@@ -64,6 +64,8 @@ CREATE FUNCTION {TOOLS}.evict(relation oid) RETURNS void
     AS 'SELECT {TOOLS}.pg_buffercache_evict_relation(relation)';
 """
 MAX_LEFT_OUT = 10
+UNKNOWN_STORAGE = "unrecognized parameter"
+"""How PostgreSQL refuses a storage parameter of another version: that changes no plan."""
 OWNER_TIMEOUT_MS = 120_000
 """For each step that may call what the source's author wrote."""
 _TYPES = dict.fromkeys(FIELDS, "text") | {
@@ -132,7 +134,11 @@ def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) 
 
 def _left_out(loaded: Loaded) -> list[str]:
     """What could not be made, for the report; the first few."""
-    said = [f"{statement.text.split(chr(10))[0][:80]} ({why})" for statement, why in loaded.failed]
+    said = [
+        f"{statement.text.split(chr(10))[0][:80]} ({why})"
+        for statement, why in loaded.failed
+        if not why.startswith(UNKNOWN_STORAGE)
+    ]
     return loaded.substituted + _first(said)
 
 

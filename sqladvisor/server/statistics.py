@@ -59,6 +59,18 @@ JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = s.attname
 WHERE s.schemaname !~ '^pg_' AND s.schemaname <> 'information_schema'
 ORDER BY 1, 2, 5, 6"""
+# Before 17 pg_stats does not show what is known of ranges (stakind 6 and 7, pg_statistic.h).
+_RANGES = """
+SELECT n.nspname, c.relname, a.attnum::int, s.stainherit, k.kind::int, k.vals, k.number
+FROM pg_statistic s
+JOIN pg_class c ON c.oid = s.starelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = s.staattnum
+CROSS JOIN LATERAL (VALUES (stakind1, stavalues1::text, stanumbers1[1]::text),
+    (stakind2, stavalues2::text, stanumbers2[1]::text), (stakind3, stavalues3::text, stanumbers3[1]::text),
+    (stakind4, stavalues4::text, stanumbers4[1]::text), (stakind5, stavalues5::text, stanumbers5[1]::text)
+) AS k (kind, vals, number)
+WHERE k.kind IN (6, 7) AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"""
 _TYPES = """
 SELECT t.oid::int8, t.typname, t.typtype::text, t.typbasetype::int8,
        CASE WHEN t.typcategory = 'A' THEN t.typelem::int8 ELSE 0 END,
@@ -152,6 +164,8 @@ def _read(connection: psycopg.Connection) -> Statistics:
             query.encode()
         ).fetchall()
     )
+    if "range_bounds_histogram" not in have:
+        columns = tuple(_with_ranges(connection, columns))
     extended, missing = read_extended(connection, lambda oid: base_of(oid, types))
     known = {(c.schema, c.table, c.number) for c in columns if c.kind in "iI"}
     hidden = indexed_expressions(connection, known, LOCKED, lambda oid: base_of(oid, types))
@@ -177,6 +191,27 @@ def _read(connection: psycopg.Connection) -> Statistics:
         locale is not None
         and (locale[1] == "b" or (locale[1] == "c" and locale[0] in ("C", "POSIX"))),
     )
+
+
+def _with_ranges(
+    connection: psycopg.Connection, columns: Iterable[ColumnStatistics]
+) -> Iterable[ColumnStatistics]:
+    """Add the histograms of ranges out of pg_statistic, which a superuser may read."""
+    row = connection.execute("SELECT has_table_privilege('pg_statistic', 'SELECT')").fetchone()
+    found: dict[tuple[str, str, int, bool], dict[str, str | None]] = {}
+    if row and row[0]:
+        for *key, kind, values, number in connection.execute(_RANGES).fetchall():
+            schema, table, attnum, inherited = key
+            more = found.setdefault((schema, table, attnum, inherited), {})
+            if kind == 6:
+                more |= _present(
+                    {"range_length_histogram": values, "range_empty_frac": number}.items()
+                )
+            else:
+                more |= _present({"range_bounds_histogram": values}.items())
+    for column in columns:
+        more = found.get((column.schema, column.table, column.number, column.inherited), {})
+        yield replace(column, values=column.values | more) if more else column
 
 
 def _present(items: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
