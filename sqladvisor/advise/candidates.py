@@ -122,7 +122,7 @@ def _key_lists(want: Wanted, width: int = MAX_KEYS) -> Iterator[tuple[str, ...]]
     relation = want.item.relation
     assert relation is not None
     equal = _by_selectivity(
-        [p for p in want.of("equality", "null", "boolean") if p.use != "boolean"], relation
+        [*want.of("equality"), *(p for p in want.of("null") if _known(p, relation))], relation
     )
     joined = _unique(_key(p) for p in want.of("join"))
     ranged = _unique(_key(p) for p in want.of("range", "like"))
@@ -252,6 +252,12 @@ def _share(predicate: Predicate, column: Column | None) -> float | None:
             share += frequency
     # A value outside the most common ones says little of a *fixed* part: few values or none.
     return share if known and 0 < stats.n_distinct <= 100 else None
+
+
+def _known(predicate: Predicate, relation: Relation) -> bool:
+    """Whether anybody knows how many NULLs a column has: taken for few, IS NULL looks selective."""
+    column = relation.column(predicate.columns[0])
+    return column is not None and column.stats is not None
 
 
 def _key(predicate: Predicate) -> str:

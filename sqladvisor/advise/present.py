@@ -119,7 +119,9 @@ def _weak(advice: IndexAdvice, use: Use, saved_ms: float | None, ctx: Context) -
     """Whether a use is worth no more than a hint: little time, or a gain that rests on assumptions."""
     if saved_ms is not None:
         return saved_ms < ctx.threshold("min_warning_ms")
-    return advice.assumed and use.cost_before < MIN_ASSUMED_FACTOR * use.cost_after
+    if not advice.assumed:
+        return False
+    return covered(advice) is not None or use.cost_before < MIN_ASSUMED_FACTOR * use.cost_after
 
 
 def _notes(advice: IndexAdvice, use: Use, best: Use) -> Iterator[str]:

@@ -27,7 +27,7 @@ NEARLY = 0.05
 NEARLY_FREE = 0.15
 """Share of the gain given up for an index of a small part of the size (BRIN, partial): hardly any
 work for each write, and hardly any memory."""
-SMALL_PART = 0.05
+SMALL_PART = 0.1
 """Such a part."""
 NEARLY_COVERED = 0.25
 """Share of the gain given up to do without an index whose keys begin another advised one: a second
@@ -111,12 +111,18 @@ class _Choice:
         return whatif.cost(self.question.sql, visible, generic=self.question.generic)
 
     def allowed(self, share: float) -> float:
-        """The planner cost at which the statement has given up this share of its gain.
+        """The planner cost at which the statement has given up this share of its gain."""
+        return _nearly(self.before, self.after, share)
 
-        Never more than twice what it takes now, unless that is next to nothing."""
-        after = self.after.total_cost
-        given_up = after + share * (self.before.total_cost - after)
-        return min(given_up, max(2 * after, MIN_COST))
+
+def _nearly(before: Plan, after: Plan, share: float) -> float:
+    """The planner cost at which this share of a gain is given up.
+
+    Never more than twice what is left of the cost, unless that is next to nothing: of a gain of a
+    thousand times a twentieth is nearly all of it.
+    """
+    given_up = after.total_cost + share * (before.total_cost - after.total_cost)
+    return min(given_up, max(2 * after.total_cost, MIN_COST))
 
 
 def advise(
@@ -194,7 +200,9 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
             trial_set = [*chosen[:position], other, *chosen[position + 1 :]]
             trial = plan(trial_set)
             tiny = other.size_bytes <= SMALL_PART * handle.size_bytes
-            allowed = after.total_cost + gain * (NEARLY_FREE if tiny else NEARLY)
+            allowed = (
+                after.total_cost + gain * NEARLY_FREE if tiny else _nearly(before, after, NEARLY)
+            )
             if trial.total_cost <= allowed and other.name in trial.indexes_used():
                 chosen, after = trial_set, trial
                 break
