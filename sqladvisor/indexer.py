@@ -47,9 +47,6 @@ class Options:
     """How to advise. ``server`` says where to plan; sizes are bytes, times seconds."""
 
     workload: tuple[str, ...] = ()
-    logs: tuple[str, ...] = ()
-    """Log files to take the workload from, and their log_line_prefix where it is an unusual one."""
-    log_prefix: str | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
     budget_bytes: float | None = None
     width: int = 3
@@ -59,6 +56,9 @@ class Options:
     verify: bool = False
     verify_dsn: str | None = None
     what_if: Literal["auto", "hypopg", "shadow"] = "auto"
+    logs: tuple[str, ...] = ()
+    """Log files to take the workload from, and their log_line_prefix where it is an unusual one."""
+    log_prefix: str | None = None
 
 
 def parse_size(text: str) -> float:
