@@ -12,17 +12,30 @@ if TYPE_CHECKING:
     from sqladvisor.auditor import audit as audit
     from sqladvisor.finding import Finding as Finding
     from sqladvisor.indexer import advise as advise
+    from sqladvisor.migrate.gate import GateOptions as GateOptions
+    from sqladvisor.migrate.gate import gate as gate
     from sqladvisor.report.model import Report as Report
 
 __version__ = "0.1.0"
-__all__ = ["Finding", "Options", "Report", "__version__", "advise", "audit"]
+__all__ = [
+    "Finding",
+    "GateOptions",
+    "Options",
+    "Report",
+    "__version__",
+    "advise",
+    "audit",
+    "gate",
+]
 
 _HOMES = {
     "advise": "sqladvisor.indexer",
     "audit": "sqladvisor.auditor",
     "Options": "sqladvisor.auditor",
     "Finding": "sqladvisor.finding",
+    "GateOptions": "sqladvisor.migrate.gate",
     "Report": "sqladvisor.report.model",
+    "gate": "sqladvisor.migrate.gate",
 }
 
 

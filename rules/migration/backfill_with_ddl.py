@@ -41,21 +41,18 @@ GOOD = [
 
 @rule("UpdateStmt", "DeleteStmt", "InsertStmt", severity="error")
 def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
-    if not ctx.together or not goes_through_all(ctx.statement.kind, node):
+    if not ctx.held or not goes_through_all(ctx.statement.kind, node):
         return
     table = ctx.table()
     if ctx.small(table) or (table.new and ctx.statement.kind != "InsertStmt"):
         return
-    for earlier in ctx.together:
-        for lock, locked in earlier.locks:
-            if lock.strong and locked.settled:
-                verb = ctx.statement.kind.removesuffix("Stmt").upper()
-                yield ctx.finding(
-                    None,
-                    f"this {verb} runs while the transaction holds {lock.mode} on {locked.shown} (line "
-                    f"{earlier.statement.line}), which blocks {BLOCKS[lock.mode]} until it is done",
-                    table=locked,
-                    lock=lock.mode,
-                    notes=("put it into a migration of its own, outside this transaction",),
-                )
-                return
+    earlier, lock, locked = ctx.held[0]
+    verb = ctx.statement.kind.removesuffix("Stmt").upper()
+    yield ctx.finding(
+        None,
+        f"this {verb} runs while the transaction holds {lock.mode} on {locked.shown} (line "
+        f"{earlier.statement.line}), which blocks {BLOCKS[lock.mode]} until it is done",
+        table=locked,
+        lock=lock.mode,
+        notes=("put it into a migration of its own, outside this transaction",),
+    )

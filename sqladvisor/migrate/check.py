@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from sqladvisor.engine import Engine
 from sqladvisor.finding import Finding
-from sqladvisor.migrate.context import MigrationContext, Settings
+from sqladvisor.migrate.context import MigrationContext, Settings, Table
+from sqladvisor.migrate.locks import Lock
 from sqladvisor.migrate.model import Migration, MigrationSet, TransactionMode
 from sqladvisor.migrate.state import SetState
 from sqladvisor.migrate.transactions import transactions
@@ -77,6 +78,7 @@ def _check(
             state.apply(statement, number, judged=False)
         return
     contexts: list[MigrationContext] = []
+    held: dict[int, list[tuple[MigrationContext, Lock, Table]]] = {}
     for i, (statement, transaction) in enumerate(
         zip(statements, transactions(statements, mode), strict=True)
     ):
@@ -84,6 +86,8 @@ def _check(
             statement, migration, number, state, transaction, settings, migrations
         )
         context.siblings, context.statements, context.position = contexts, statements, i
+        if transaction.inside:
+            context.held = held.setdefault(transaction.number, [])
         kind, node = statement.kind, statement.tree
         if engine.wants(kind):
             checked.findings += engine.check_migration(kind, node, context)
@@ -94,6 +98,12 @@ def _check(
                 if engine.wants(subtype):
                     checked.findings += engine.check_migration(subtype, command, context)
         contexts.append(context)
+        if transaction.inside:
+            held[transaction.number] += (
+                (context, lock, table)
+                for lock, table in context.locks
+                if lock.strong and table.settled
+            )
         if not transaction.rolled_back:
             state.apply(statement, number)
     if contexts:

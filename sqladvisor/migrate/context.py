@@ -139,6 +139,10 @@ class MigrationContext(Context):
         self.statements: Sequence[Statement] = ()
         """All statements of the migration (direction)."""
         self.position = 0
+        self.held: Sequence[tuple[MigrationContext, Lock, Table]] = ()
+        """Strong locks on tables in use that the transaction holds when this statement begins (as of
+
+        then: the list grows with the transaction), with the statement that took each."""
         self.locks: tuple[tuple[Lock, Table], ...] = ()
         """The locks it takes, each with its table as known at this point."""
         if statement.kind in LOCKING:

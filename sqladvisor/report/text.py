@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqladvisor.finding import Evidence, Finding, Fix, InputProblem
@@ -129,13 +130,14 @@ def source_lines(finding: Finding, text: str, paint: Painter) -> list[str]:
 
 
 def _line(text: str, number: int) -> str:
-    start = 0
-    for _ in range(number - 1):
-        start = text.find("\n", start) + 1
-        if not start:
-            return ""
-    end = text.find("\n", start)
-    return text[start : end if end >= 0 else len(text)].rstrip("\r")
+    lines = _lines(text)
+    return lines[number - 1].rstrip("\r") if 0 < number <= len(lines) else ""
+
+
+@lru_cache(maxsize=4)
+def _lines(text: str) -> list[str]:
+    """The lines of a file, split once for all of its findings, which are sorted by file."""
+    return text.split("\n")
 
 
 def _width(text: str) -> int:
