@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from sqladvisor.advise.candidates import candidates, naive_candidates
 from sqladvisor.advise.existing import has_keys
+from sqladvisor.advise.views import wanted_behind_views
 from sqladvisor.advise.wants import wanted
 from sqladvisor.context import Context
 from sqladvisor.plan.node import Plan
@@ -173,7 +174,8 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
     if before.total_cost < MIN_COST:
         return None
     offered: list[Handle] = []
-    for want in wanted(question.context):
+    wants = wanted_behind_views(question.context)
+    for want in wants:
         if not question.context.small(want.item):
             offered += _add(candidates(want), whatif)
     if not offered:
@@ -183,7 +185,7 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
         return None
     chosen = _used(after, offered)
     after = plan(chosen)
-    tables = {w.table: w.item.relation for w in wanted(question.context) if w.item.relation}
+    tables = {w.table: w.item.relation for w in wants if w.item.relation}
     covered = {
         id(h)
         for h in chosen
