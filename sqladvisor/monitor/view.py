@@ -12,9 +12,10 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from sqladvisor.monitor.figures import Figure, Series, Span, over, percentiles, rounded, share
+from sqladvisor.monitor.growth import relations
 from sqladvisor.monitor.store import Store, TargetState
 from sqladvisor.server.session import MARK
 
@@ -23,28 +24,10 @@ WINDOWS = {"15m": 900, "1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800}
 POINTS = 120
 """Points of a curve, at most."""
 TOP = 25
-"""Statements, tables and indexes listed."""
+"""Statements listed."""
 STALE_FACTOR = 6
 STALE_S = 60.0
 """Intervals, and at least seconds, without a sample after which a target's figures are called old."""
-
-Figure = float | None
-Series = list[Figure]
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A window cut into buckets of ``width_s``."""
-
-    start: float
-    width_s: float
-    buckets: int
-    interval_s: float
-    """Between two samples, on average."""
-
-    def times(self) -> list[float]:
-        """The Unix time at the end of each bucket."""
-        return [round(self.start + self.width_s * (i + 1), 1) for i in range(self.buckets)]
 
 
 def overview(store: Store, now: float | None = None) -> dict[str, Any]:
@@ -74,7 +57,7 @@ def _latest(store: Store, now: float) -> dict[int, dict[str, Figure]]:
         (now - 300,),
     )
     return {
-        target: {"transactions_per_s": _over(done, elapsed), "cache_hit": _share(hit, read)}
+        target: {"transactions_per_s": over(done, elapsed), "cache_hit": share(hit, read)}
         for target, elapsed, done, hit, read in rows
     }
 
@@ -117,7 +100,7 @@ def detail(store: Store, name: str, window: str, now: float | None = None) -> di
         **view.server(),
         "checkpoints": view.checkpoints(),
         "statements": statements,
-        **view.relations(),
+        **relations(store, target.id, span),
         "plan_changes": view.plan_changes(),
         "alerts": [a for a in store.alerts() if a["target"] == name],
         "alert_events": view.alert_events(name),
@@ -180,7 +163,7 @@ class _View:
         return found
 
     def _series(self, found: Mapping[int, Figure]) -> Series:
-        return [_rounded(found.get(b)) for b in range(self._span.buckets)]
+        return [rounded(found.get(b)) for b in range(self._span.buckets)]
 
     def stale(self, target: TargetState) -> bool:
         return self._now - target.last_at > max(STALE_S, STALE_FACTOR * self._span.interval_s)
@@ -200,8 +183,8 @@ class _View:
             "tup_returned", "tup_inserted", "tup_updated", "tup_deleted",
         )  # fmt: skip
         sums = self._sums("database", columns)
-        rates = {c: {b: _over(s[c], s["elapsed"]) for b, s in sums.items()} for c in columns}
-        hit = {b: _share(s["blks_hit"], s["blks_read"]) for b, s in sums.items()}
+        rates = {c: {b: over(s[c], s["elapsed"]) for b, s in sums.items()} for c in columns}
+        hit = {b: share(s["blks_hit"], s["blks_read"]) for b, s in sums.items()}
         total = {c: sum(s[c] or 0 for s in sums.values()) for c in (*columns, "elapsed")}
         return {
             "throughput": {
@@ -216,11 +199,11 @@ class _View:
             "cache_hit": self._series(hit),
             "temp_bytes_per_s": self._series(rates["temp_bytes"]),
             "totals": {
-                "transactions_per_s": _over(
+                "transactions_per_s": over(
                     total["xact_commit"] + total["xact_rollback"], total["elapsed"]
                 ),
-                "rollback_ratio": _share(total["xact_rollback"], total["xact_commit"]),
-                "cache_hit": _share(total["blks_hit"], total["blks_read"]),
+                "rollback_ratio": share(total["xact_rollback"], total["xact_commit"]),
+                "cache_hit": share(total["blks_hit"], total["blks_read"]),
                 "deadlocks": total["deadlocks"],
                 "temp_bytes": total["temp_bytes"],
             },
@@ -242,7 +225,7 @@ class _View:
             },
             "latency_total": percentiles(*total),
             "statements_per_s": self._series(
-                {b: _over(s["calls"], s["elapsed"]) for b, s in sums.items()}
+                {b: over(s["calls"], s["elapsed"]) for b, s in sums.items()}
             ),
         }
 
@@ -293,7 +276,7 @@ class _View:
         names = ("clients", "max_clients", "xid_age", "in_recovery", "replay_delay_s", "uptime_s")
         return {
             "wal_bytes_per_s": self._series(
-                {b: _over(s["wal_position_bytes"], s["elapsed"]) for b, s in sums.items()}
+                {b: over(s["wal_position_bytes"], s["elapsed"]) for b, s in sums.items()}
             ),
             "now": dict(zip(names, rows[0], strict=True)) if rows else {},
         }
@@ -343,9 +326,9 @@ class _View:
                     "exec_ms": s["exec_ms"],
                     "share": s["exec_ms"] / whole if whole else 0.0,
                     "plan_ms": s["plan_ms"],
-                    "rows_per_call": _over(s["rows"], s["calls"]),
-                    "cache_hit": _share(s["shared_blks_hit"], s["shared_blks_read"]),
-                    "blocks_per_call": _over(
+                    "rows_per_call": over(s["rows"], s["calls"]),
+                    "cache_hit": share(s["shared_blks_hit"], s["shared_blks_read"]),
+                    "blocks_per_call": over(
                         s["shared_blks_hit"] + s["shared_blks_read"], s["calls"]
                     ),
                     "temp_blocks": s["temp_blks_written"],
@@ -368,71 +351,6 @@ class _View:
         for at, b, mean in rows:
             found[at][b] = mean
         return {at: self._series(points) for at, points in found.items()}
-
-    def relations(self) -> dict[str, Any]:
-        """Sizes now, how they grew, and what was done with tables and indexes in the window."""
-        changes = self._store.query(
-            "SELECT o.id, o.key, t.at, s.bytes FROM sample_size s JOIN object o ON o.id = s.object_id "
-            "JOIN tick t ON t.id = s.tick_id WHERE o.target_id = ? ORDER BY t.at",
-            (self._target,),
-        )
-        start: dict[int, float] = {}
-        now: dict[int, Figure] = {}
-        keys: dict[int, tuple[str, ...]] = {}
-        totals = _Totals(self._span)
-        for at, key, when, size in changes:
-            keys[at] = tuple(json.loads(key))
-            totals.add(keys[at][0], when, (size or 0) - (now.get(at) or 0))
-            now[at] = size
-            if size is not None and (when <= self._span.start or at not in start):
-                start[at] = size
-        used = self._used()
-        listed: dict[str, list[dict[str, Any]]] = {"table": [], "index": []}
-        for at, (kind, schema, relation, index) in keys.items():
-            size = now[at]
-            if size is None:
-                continue
-            known = {"schema": schema, "relation": relation, "index": index, "bytes": size,
-                     "grown_bytes": size - start[at]}  # fmt: skip
-            listed[kind].append(known | used.get((kind, schema, relation, index), {}))
-        for rows in listed.values():
-            rows.sort(key=lambda r: (abs(r["grown_bytes"]), r["bytes"]), reverse=True)
-        return {
-            "size": totals.series(),
-            "tables": listed["table"][:TOP],
-            "indexes": listed["index"][:TOP],
-            "relations": {kind: len(rows) for kind, rows in listed.items()},
-        }
-
-    def _used(self) -> dict[tuple[str, ...], dict[str, Figure]]:
-        found: dict[tuple[str, ...], dict[str, Figure]] = {}
-        tables = self._query(
-            "SELECT o.key, sum(s.seq_scan), sum(s.idx_scan), sum(s.tup_inserted), "
-            "sum(s.tup_updated), sum(s.tup_deleted) FROM tick t "
-            "JOIN sample_table s ON s.tick_id = t.id JOIN object o ON o.id = s.object_id "
-            "WHERE t.target_id = ?1 AND t.at >= ?2 GROUP BY 1"
-        )
-        names = ("seq_scan", "idx_scan", "inserted", "updated", "deleted")
-        for key, *values in tables:
-            schema, relation = json.loads(key)
-            found["table", schema, relation, ""] = dict(zip(names, values, strict=True))
-        rows = self._store.query(
-            "SELECT o.key, s.live_rows, s.dead_rows, max(s.tick_id) FROM sample_table s "
-            "JOIN object o ON o.id = s.object_id WHERE o.target_id = ? GROUP BY o.id",
-            (self._target,),
-        )
-        for key, live, dead, _ in rows:
-            schema, relation = json.loads(key)
-            entry = found.setdefault(("table", schema, relation, ""), {})
-            entry.update({"live_rows": live, "dead_rows": dead})
-        indexes = self._query(
-            "SELECT o.key, sum(s.idx_scan) FROM tick t JOIN sample_index s ON s.tick_id = t.id "
-            "JOIN object o ON o.id = s.object_id WHERE t.target_id = ?1 AND t.at >= ?2 GROUP BY 1"
-        )
-        for key, scans in indexes:
-            schema, relation, index = json.loads(key)
-            found["index", schema, relation, index] = {"scans": scans}
-        return found
 
     def plan_changes(self) -> list[dict[str, Any]]:
         """Statements that got another plan in the window, newest first."""
@@ -465,7 +383,7 @@ class _View:
             end,
             queryid,
         )
-        return _over(*rows[0])
+        return over(*rows[0])
 
     def alert_events(self, name: str) -> list[dict[str, Any]]:
         names = ("at", "rule", "label", "event", "severity", "value", "message")
@@ -484,66 +402,6 @@ class _View:
             (self._target,),
         )
         return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-class _Totals:
-    """Running totals of sizes by kind, at the end of each bucket."""
-
-    def __init__(self, span: Span) -> None:
-        self._span = span
-        self._steps: dict[str, dict[int, float]] = {
-            "table": defaultdict(float), "index": defaultdict(float),
-        }  # fmt: skip
-        self._first: int | None = None
-
-    def add(self, kind: str, when: float, grown: float) -> None:
-        bucket = max(0, math.floor((when - self._span.start) / self._span.width_s))
-        self._steps[kind][bucket] += grown
-        self._first = bucket if self._first is None else min(self._first, bucket)
-
-    def series(self) -> dict[str, Series]:
-        found: dict[str, Series] = {}
-        for kind, steps in self._steps.items():
-            total = 0.0
-            points: Series = []
-            for b in range(self._span.buckets):
-                total += steps.get(b, 0.0)
-                known = self._first is not None and b >= self._first
-                points.append(total if known else None)
-            found[kind] = points
-        return found
-
-
-# z for the 50th, 95th and 99th percentile of the normal distribution.
-_Z = {"p50": 0.0, "p95": 1.6449, "p99": 2.3263}
-
-
-def percentiles(calls: Figure, ms: Figure, squared: Figure) -> dict[str, float]:
-    """Mean and estimated percentiles in ms, from calls, their sum and their sum of squares.
-
-    Log-normal with this mean and variance: σ² = ln(1 + variance / mean²), μ = ln(mean) − σ² / 2.
-    """
-    if not calls or ms is None or ms <= 0:
-        return {}
-    mean = ms / calls
-    variance = max(0.0, (squared or 0.0) / calls - mean * mean)
-    sigma2 = math.log1p(variance / (mean * mean))
-    mu = math.log(mean) - sigma2 / 2
-    found = {name: math.exp(mu + z * math.sqrt(sigma2)) for name, z in _Z.items()}
-    return {"mean": mean, **found}
-
-
-def _over(value: Figure, by: Figure) -> Figure:
-    return value / by if value is not None and by else None
-
-
-def _share(part: Figure, rest: Figure) -> Figure:
-    return part / (part + rest) if part is not None and rest is not None and part + rest else None
-
-
-def _rounded(value: Figure) -> Figure:
-    """Six digits: enough for a curve, and half the bytes."""
-    return None if value is None else float(f"{value:.6g}")
 
 
 def _version(number: int) -> str:

@@ -17,10 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import HOSTILE, TARGET, Serving, fill, serving
 
 from sqladvisor.errors import InputError
+from sqladvisor.monitor.figures import percentiles
 from sqladvisor.monitor.guard import Access
 from sqladvisor.monitor.serve import check_access
 from sqladvisor.monitor.store import Store
-from sqladvisor.monitor.view import detail, percentiles
+from sqladvisor.monitor.view import detail
 
 TOKEN = "correct horse battery staple"
 DETAIL = f"/api/target?name={quote(TARGET)}&window=15m"
