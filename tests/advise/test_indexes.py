@@ -308,8 +308,8 @@ def test_options_that_cannot_be_used_say_so() -> None:
     for options, why in (
         (Options(("w.sql",)), "takes a planner"),
         (Options(server=here), "which queries"),
-        (Options(("w.sql",), here, what_if="hypopg"), "--dsn"),
-        (Options(("w.sql",), ServerOptions(dsn="host=x"), verify=True), "--verify-dsn"),
+        (Options(("w.sql",), server=here, what_if="hypopg"), "--dsn"),
+        (Options(("w.sql",), server=ServerOptions(dsn="host=x"), verify=True), "--verify-dsn"),
     ):
         with pytest.raises(InputError, match=why):
             advise(options)

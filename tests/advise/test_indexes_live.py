@@ -88,8 +88,8 @@ def test_a_masked_snapshot_alone_gives_the_same_advice(recording: Cluster, tmp_p
     path = str(tmp_path / "shop.json")
     save(take_snapshot(dsn, find_binaries(None)), path)
     assert "user7@x.org" not in Path(path).read_text()
-    live = advised(advise(Options(workload, ServerOptions(dsn=dsn))))
-    alone = advised(advise(Options(workload, ServerOptions(snapshot=path))))
+    live = advised(advise(Options(workload, server=ServerOptions(dsn=dsn))))
+    alone = advised(advise(Options(workload, server=ServerOptions(snapshot=path))))
     assert len(live.creates) >= 4
     assert {c.sql for c in alone.creates} == {c.sql for c in live.creates}
     assert alone.drops == live.drops
@@ -99,7 +99,7 @@ def test_a_masked_snapshot_alone_gives_the_same_advice(recording: Cluster, tmp_p
 
 def test_ctrl_c_answers_with_the_best_so_far(recording: Cluster, tmp_path: Path) -> None:
     (tmp_path / "w.sql").write_text(QUERIES)
-    options = Options((str(tmp_path / "w.sql"),), ServerOptions(dsn=recording.dsn("shop")))
+    options = Options((str(tmp_path / "w.sql"),), server=ServerOptions(dsn=recording.dsn("shop")))
 
     def interrupt(text: str) -> None:
         if text.startswith("searching plans: round 2"):
