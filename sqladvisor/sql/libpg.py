@@ -102,6 +102,8 @@ _LOCATIONS = frozenset(
     ("location", "name_location", "arg_location", "rexpr_list_start", "rexpr_list_end", "list_start",
      "list_end")
 )  # fmt: skip
+_LEAVES = frozenset(("String", "ival", "fval", "sval", "boolval", "bsval", "Integer", "Boolean"))
+"""Nodes and fields that hold a value and nothing below it: no locations."""
 _WIDE = re.compile("[^\x00-\x7f]")
 
 
@@ -229,11 +231,14 @@ def _rebase(node: Node, start: int, to_char: Callable[[int], int] | None) -> Non
             stack.extend(i for i in item if type(i) is dict or type(i) is list)
             continue
         for key, value in item.items():
-            if type(value) is int:
-                if key in _LOCATIONS and value >= 0:
-                    item[key] = (value if to_char is None else to_char(value)) - start
-            elif type(value) is dict or type(value) is list:
+            kind = type(value)
+            if kind is dict:
+                if key not in _LEAVES:
+                    stack.append(value)
+            elif kind is list:
                 stack.append(value)
+            elif kind is int and key in _LOCATIONS and value >= 0:
+                item[key] = (value if to_char is None else to_char(value)) - start
 
 
 _BLANK = re.compile(r"[ \t\r\n\f\v;]+|--[^\n]*\n?")
