@@ -57,6 +57,7 @@ bench-harmless: $(VENV)/.installed ## What a run of live costs a server under pg
 	$(BIN)/python benchmarks/harmless.py
 
 noise: $(VENV)/.installed ## What the rules say of TPC-H, TPC-DS, psql's own queries, system views and extensions' functions
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python benchmarks/noise.py
 
 bench-serve: $(VENV)/.installed ## Requests a second that the dashboard answers on loopback
