@@ -20,11 +20,12 @@ from sqladvisor.advise.relate import relate
 from sqladvisor.advise.select import Question, advise
 from sqladvisor.advise.verify import verify_findings
 from sqladvisor.auditor import Options
+from sqladvisor.context import Context
 from sqladvisor.database import DatabaseContext
 from sqladvisor.engine import Engine, check_selection, check_thresholds
 from sqladvisor.errors import ServerError
 from sqladvisor.evidence import Planned, as_planned
-from sqladvisor.finding import SEVERITY_RANK, Finding, InputProblem
+from sqladvisor.finding import SEVERITY_RANK, Finding, Fix, InputProblem
 from sqladvisor.live_changes import Change, rank
 from sqladvisor.report.model import Report
 from sqladvisor.rule import ACTIVITY, CATALOG, COUNTED, load_rules
@@ -33,8 +34,10 @@ from sqladvisor.server.activity import Activity, Sampler
 from sqladvisor.server.connect import one_line, redact_dsn, resolve_dsn
 from sqladvisor.server.explain import ExplainError, explain, explainable
 from sqladvisor.server.health import Health, examine
-from sqladvisor.server.session import LiveSession
+from sqladvisor.server.parameters import bind, parameter_values
+from sqladvisor.server.session import LiveSession, unrecorded
 from sqladvisor.server.target import open_live
+from sqladvisor.sql.source import read_source, statements
 from sqladvisor.workload.pool import Pool, advised_pool
 from sqladvisor.workload.statements import Collected, read_statements
 from sqladvisor.workload.weights import Weighed, Workload, on_the_line, weigh
@@ -62,6 +65,9 @@ PROVE_SHARE, MAX_PROVED = 0.02, 8
 takes some tenths of a second."""
 ENOUGH_S = 22.0
 """Seconds after which no more rewrites are tried: a report in half a minute is the promise."""
+
+SHORT_HOURS = 0.5
+"""Hours. Rates from less are extrapolated so far that it must be said."""
 
 Progress = Callable[[str], None]
 
@@ -158,6 +164,7 @@ def _workload(
     )
     with open_live(limited, say) as target:
         seen.server = target.description
+        unrecorded(target.connection)
         seen.workload = weigh(collected, target.catalog, options.thresholds)
         _statements(target, dsn, engine, seen, limited, say)
         say("sampling what sessions do")
@@ -276,8 +283,34 @@ def _prove(
                 f"{len(findings) - number} rewrites were not tried, for want of time: audit tries all"
             )
             return result + findings[number:]
-        result += verify_findings(target, [finding], planned, options, say)
+        for checked in verify_findings(target, [finding], planned, options, say):
+            item = next(p for p in planned if p.context.statement.text == finding.statement)
+            result.append(
+                replace(checked, fixes=tuple(_priced(target, f, item) for f in checked.fixes))
+            )
     return result
+
+
+def _priced(target: Target, fix: Fix, item: Planned) -> Fix:
+    """A rewrite with what the planner says of it, where trying it did not tell."""
+    plan = item.context.plan
+    if fix.kind != "rewrite" or "cost_after" in fix.proof or plan is None:
+        return fix
+    found, _ = statements(read_source("rewrite", fix.sql.encode()))
+    values = None if item.generic else parameter_values(item.context)
+    if len(found) != 1 or (values is None and not item.generic):
+        return fix
+    rewritten = Context(found[0], target.catalog)
+    numbers = {int(p.get("number", 0)) for p in rewritten.tree.of("ParamRef")}
+    if values is not None and numbers - values.keys():
+        return fix
+    sql = found[0].sql if values is None else bind(rewritten, values)
+    try:
+        after = explain(target.connection, sql, generic=item.generic, writes=False)
+    except ExplainError:
+        return fix
+    costs = {"cost_before": plan.total_cost, "cost_after": after.total_cost}
+    return replace(fix, proof={**fix.proof, **costs})
 
 
 def _indexes(
@@ -331,6 +364,12 @@ def _local_cores(dsn: str) -> int | None:
 def _report(seen: Seen, engine: Engine, options: Options, watch: Watch) -> Report:
     health = seen.health
     assert health is not None
+    counted = seen.workload.collected.hours
+    if counted is not None and counted < SHORT_HOURS and seen.workload.statements:
+        seen.notes.append(
+            f"statements have been counted for {counted * 60:.0f} minutes only: what is said of an hour "
+            "is what those would make of it"
+        )
     findings = _without_twins(health.findings, seen.findings) + seen.findings
     findings = [f for f in findings if options.selection.wants(f.rule)]
     changes: list[Change] = rank(findings, seen.workload)

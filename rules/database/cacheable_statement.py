@@ -83,6 +83,7 @@ def _finding(weighed: Weighed, found: Caching, ctx: DatabaseContext) -> Iterator
         f"{same} query of {ms:,.3g} ms is asked {found.calls_per_hour:,.0f} times an hour of "
         f"{', '.join(found.tables)}, {written}",
         fixes=fixes,
+        level="estimated",
         figures={
             "calls_per_hour": round(found.calls_per_hour, 1),
             "writes_per_hour": round(found.writes_per_hour, 3),

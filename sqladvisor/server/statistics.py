@@ -27,6 +27,7 @@ from sqladvisor.server.connect import one_line
 from sqladvisor.server.expression_estimates import hidden_objects, indexed_expressions
 from sqladvisor.server.extended_statistics import read_extended
 from sqladvisor.server.index_heights import read_heights
+from sqladvisor.server.session import MARK
 
 PAGE = 8192
 ENDS_TIMEOUT = "2s"
@@ -307,7 +308,7 @@ def _ends(
             one = (
                 "(SELECT x.{0}::text FROM {1} x WHERE x.{0} IS NOT NULL ORDER BY x.{0} %s LIMIT 1)"
             )
-            query = sql.SQL(f"SELECT {one % ''}, {one % 'DESC'}").format(
+            query = sql.SQL(f"SELECT {one % ''}, {one % 'DESC'} {MARK}").format(
                 sql.Identifier(column), sql.Identifier(schema, table)
             )
             try:

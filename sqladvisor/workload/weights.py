@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqladvisor.context import Context
 from sqladvisor.sql.source import read_source, statements
 from sqladvisor.sql.tree import names
+from sqladvisor.workload.statements import ours
 
 if TYPE_CHECKING:
     from sqladvisor.catalog.model import Catalog, Relation
@@ -25,6 +26,11 @@ PLACE = "pg_stat_statements"
 _TYPED = re.compile(
     r"\b(interval|date|timestamptz|timestamp(?: with(?:out)? time zone)?|time)\s+(\$\d+)", re.I
 )
+ACCESS_SHARE = 1
+"""LOCK TABLE's weakest mode (lockdefs.h)."""
+_SETTLING = frozenset(("VariableSetStmt", "VariableShowStmt", "ExplainStmt"))
+# What functions that ask the server about itself begin with.
+_ASKING = ("pg_", "has_", "to_reg", "current_", "set_config", "version")
 _SYSTEM = frozenset(("pg_catalog", "information_schema", "pg_toast"))
 
 
@@ -124,14 +130,23 @@ def _cast(match: re.Match[str]) -> str:
 
 def about_the_system(context: Context) -> bool:
     """Whether a statement reads nothing but system catalogs, or calls only their functions."""
-    tables = list(context.tree.of("RangeVar"))
+    statement = context.statement
+    if statement.kind in _SETTLING or ours(statement.text):
+        return True
+    if statement.kind == "LockStmt":
+        return bool(statement.tree.get("mode") == ACCESS_SHARE)  # a dump's
     own = {n.get("ctename") for n in context.tree.of("CommonTableExpr")}
-    real = [t for t in tables if t.get("schemaname") or t.get("relname") not in own]
+    real = [
+        t for t in context.tree.of("RangeVar") if t.get("schemaname") or t.get("relname") not in own
+    ]
     if not real:
-        called = [".".join(names(f.get("funcname", ()))) for f in context.tree.of("FuncCall")]
-        return bool(called) and all(c.startswith("pg_") for c in called)
+        called = [names(f.get("funcname")) for f in context.tree.of("FuncCall")]
+        return bool(called) and all(
+            c[0] == "pg_catalog" or c[-1].startswith(_ASKING) for c in called if c
+        )
     return all(
         t.get("schemaname") in _SYSTEM
+        or str(t.get("relname", "")).startswith("pg_stat")
         or (not t.get("schemaname") and t["relname"].startswith("pg_"))
         for t in real
     )

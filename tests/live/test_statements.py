@@ -25,7 +25,7 @@ from sqladvisor.workload.weights import Workload, tops, weigh
 
 @pytest.fixture(scope="module", params=[None, "system"], ids=["embedded", "system"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    settings = problems.SETTINGS | {"pg_stat_statements.max": "100", "autovacuum": "off"}
+    settings = problems.SETTINGS | {"pg_stat_statements.max": "250", "autovacuum": "off"}
     with Cluster(postgres(request.param), settings=settings) as running:
         yield running
 
@@ -113,15 +113,15 @@ def test_statements_over_the_catalogs_are_left_out(database: psycopg.Connection)
 
 
 def test_evictions_are_noticed(cluster: Cluster, database: psycopg.Connection) -> None:
-    for n in range(200):
+    for n in range(300):
         columns = ", ".join(f"{i} AS c{i}" for i in range(n + 1))
         database.execute(f"SELECT {columns} FROM t AS x{n} LIMIT 1".encode())
     found, _ = collected(database)
     assert found.evicted > 0
     report = live(Options(dsn=cluster.dsn(database.info.dbname)), Watch(0.2))
     (finding,) = [f for f in report.findings if f.rule == "database/statement-statistics"]
-    assert "pg_stat_statements (100 entries) dropped entries" in finding.message
-    assert finding.fixes[0].sql == "ALTER SYSTEM SET pg_stat_statements.max = 400;"
+    assert "pg_stat_statements (250 entries) dropped entries" in finding.message
+    assert finding.fixes[0].sql == "ALTER SYSTEM SET pg_stat_statements.max = 1000;"
     assert "the rarest dropped" in render(report)
 
 
@@ -258,3 +258,16 @@ def test_a_lookup_for_each_row_of_another_query_is_named(
     database.execute(
         finding.fixes[0].sql.replace("$1", "'{-1,-2}'").replace("$2", "'{7,8}'").encode()
     )
+
+
+def test_a_second_look_does_not_see_the_first(
+    cluster: Cluster, database: psycopg.Connection
+) -> None:
+    database.execute("SELECT count(*) FROM t WHERE at::date = %s::date", ["2024-01-01"])
+    dsn = cluster.dsn(database.info.dbname)
+    seen = [
+        {w.context.statement.text for w in report.details["seen"].workload.statements}
+        for report in (live(Options(dsn=dsn), Watch(0.2)), live(Options(dsn=dsn), Watch(0.2)))
+    ]
+    assert seen[1] - {"BEGIN"} == seen[0]  # pg_dump's transaction
+    assert any("at::date" in text for text in seen[0])
