@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
+from sqladvisor.catalog.stand_ins import array_items
 from sqladvisor.catalog.statistics import Statistics
 from sqladvisor.server.sandbox import ROLE
 
@@ -28,7 +29,7 @@ def insert_ends(
     bounds: dict[tuple[str, str], Ends] = {}
     for column in statistics.columns:
         if column.kind in "rm" and not column.inherited:
-            ends = _histogram_ends(owner, column.values)
+            ends = _histogram_ends(column.values)
             bounds.setdefault((column.schema, column.table), {})[column.column] = ends
     for key in sorted(bounds.keys() | probed.keys()):
         known = probed.get(key, {})
@@ -103,12 +104,7 @@ def _unconstrained(admin: psycopg.Connection, schema: str, table: str) -> Iterat
                 admin.execute(relation, [checks, partition, kind, kind == "m", oid])
 
 
-def _histogram_ends(
-    connection: psycopg.Connection, values: dict[str, str | None]
-) -> tuple[str | None, str | None]:
+def _histogram_ends(values: dict[str, str | None]) -> tuple[str | None, str | None]:
     text = values.get("histogram_bounds") or values.get("most_common_vals")
-    if not text:
-        return None, None
-    row = connection.execute("SELECT (%s::text::text[])", [text]).fetchone()
-    found = row[0] if row else []
+    found = array_items(text) if text else []
     return (found[0], found[-1]) if found else (None, None)

@@ -18,8 +18,9 @@ import zstandard
 from sqladvisor.catalog import snapshot as module
 from sqladvisor.catalog.snapshot import Snapshot, WorkloadQuery, decode, encode, load, save
 from sqladvisor.catalog.stand_ins import StandIns, array_items, array_text, make_stand_ins
-from sqladvisor.errors import InputError
+from sqladvisor.errors import InputError, ServerError
 from sqladvisor.server.binaries import find_binaries
+from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.masked import translate
 from sqladvisor.server.shadow import build_shadow
 from sqladvisor.server.snapshot import plain_query, take_snapshot, without_secrets
@@ -493,3 +494,35 @@ def test_a_workload_goes_through_the_file(plain: dict[str, Any]) -> None:
     snapshot = decode(json.dumps(plain).encode(), "s")
     query = WorkloadQuery("SELECT $1 FROM t", 5, 12.5, 5)
     assert decode(encode(replace(snapshot, workload=(query,))).encode(), "s").workload == (query,)
+
+
+def test_a_snapshot_of_an_older_server_plans_here(cluster: Any) -> None:
+    try:
+        binaries = find_binaries("system")
+    except ServerError:
+        pytest.skip("no other PostgreSQL on this machine")
+    if binaries.version_num >= 180000:
+        pytest.skip("the local PostgreSQL is no older one")
+    with Cluster(binaries) as older:
+        older.create_database("shop")
+        with older.connect("shop") as connection:
+            connection.execute(SHOP.encode())
+            connection.execute(
+                "CREATE TABLE spans AS SELECT int4range(i, i + 9) r FROM generate_series(1, 999) i"
+            )
+            connection.execute("ANALYZE spans")
+            real = explain(connection, "SELECT * FROM spans WHERE r @> 500")["Plan Rows"]
+        taken = take_snapshot(older.dsn("shop"), find_binaries(None), values="full")
+    assert taken.statistics.version == binaries.version_num
+    assert taken.statistics.extended[0].common
+    shadow = build_shadow(cluster, "older", taken.schema, taken.statistics)
+    try:
+        with shadow.connect() as connection:
+            assert explain(connection, "SELECT * FROM spans WHERE r @> 500")["Plan Rows"] == real
+            both = explain(
+                connection, "SELECT * FROM clients WHERE name = 'Grace Hopper' AND country = 'DE'"
+            )
+            assert both["Plan Rows"] in range(320, 345)
+    finally:
+        cluster.drop_database("older")
+    assert shadow.left_out == []
