@@ -225,7 +225,7 @@ class _Tally:
             found.last = when if found.last is None else max(found.last, when)
 
     def add(self, entry: Entry) -> None:
-        kind, ms, text = entry[:3]
+        kind, ms, text, _, _, _ = entry
         if self._databases and self._heads.database(head_of(entry)) not in self._databases:
             return
         if self._last is None:
@@ -240,7 +240,9 @@ class _Tally:
             if pending is not None and ms is not None:
                 self._time(pending[0], float(ms), pending[1])
             return
-        statement = self._statement(text[:MAX_TEXT], kind != b"statement" and b"$1" in text)
+        if len(text) > MAX_TEXT:
+            text = text[:MAX_TEXT]
+        statement = self._statement(text, kind != b"statement" and b"$1" in text)
         if statement is None:
             return
         if kind == b"parse" or kind == b"bind":
