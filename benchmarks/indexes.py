@@ -199,11 +199,11 @@ def _extend(queries: Workload, whatif: HypoPGWhatIf) -> dict[str, tuple[float, i
     return result
 
 
-def further(dsn: str) -> None:
+def further(dsn: str, limits: Limits) -> None:
     """What keys, INCLUDE, partial indexes and a third column bring."""
     connection = connect_target(dsn)
     started = time.monotonic()
-    found, whatif, _ = advise(connection, FURTHER)
+    found, whatif, _ = advise(connection, limits)
     rows = [
         [
             f"{(c.budget_bytes or 0) / MB:.0f}", f"{c.cost / found.cost_before:.4f}",
