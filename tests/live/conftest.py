@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
-from types import ModuleType
 
 import pytest
+from known_problems import problems
 from needs import postgres
 
-import sqladvisor
 from sqladvisor.server.embedded import Cluster
-
-ROOT = Path(sqladvisor.__file__).parents[1]
-
-
-def load_fixture() -> ModuleType:
-    loader = SourceFileLoader("problems", str(ROOT / "fixtures" / "live" / "problems.py"))
-    spec = spec_from_loader("problems", loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
-problems = load_fixture()
 
 
 @pytest.fixture(scope="session", params=[None, "system"], ids=["embedded", "system"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import ROOT, problems
+from known_problems import ROOT, problems
 
 from sqladvisor.auditor import Options
 from sqladvisor.live import Watch, live
@@ -153,6 +153,13 @@ def test_an_interrupt_ends_it_cleanly(cluster: Cluster) -> None:
 
 
 def test_a_session_that_is_ended_is_made_again_and_that_is_said(cluster: Cluster) -> None:
+    # Ended behind its last query a session is missed by nobody: then once more.
+    said = any(_ended_midway(cluster) for _ in range(5))
+    assert said
+
+
+def _ended_midway(cluster: Cluster) -> bool:
+    """Look while our sessions are ended; whether it is said that one was made again."""
     ended = threading.Event()
 
     def end_them() -> None:
@@ -175,8 +182,8 @@ def test_a_session_that_is_ended_is_made_again_and_that_is_said(cluster: Cluster
     killer.join()
     assert ended.is_set()
     assert not report.problems, report.problems
-    assert any("the connection was lost" in n and "connected again" in n for n in report.notes)
     assert report.details["seen"].health.checked > 40
+    return any("the connection was lost" in n and "connected again" in n for n in report.notes)
 
 
 def test_a_server_that_ends_every_session_is_given_up_in_one_line(cluster: Cluster) -> None:

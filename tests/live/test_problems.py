@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from conftest import ROOT, problems
+from known_problems import ROOT, problems
 
 from sqladvisor.report.json import schema
 from sqladvisor.server.embedded import Cluster

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import problems
+from known_problems import problems
 from needs import postgres
 
 from sqladvisor.auditor import Options

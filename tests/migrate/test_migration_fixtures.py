@@ -1,6 +1,6 @@
 """The folders of fixtures/migrations, each in a runner's own layout, with the report expected of it.
 
-``UPDATE_EXPECTED=1 pytest tests/migrate/test_fixtures.py`` writes the reports anew: read the diff.
+``UPDATE_EXPECTED=1 pytest tests/migrate/test_migration_fixtures.py`` writes the reports anew: read the diff.
 """
 
 from __future__ import annotations
