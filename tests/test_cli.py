@@ -359,3 +359,20 @@ def test_explain_gives_its_findings_in_every_format(tmp_path: Path, form: str) -
     assert "plan/seq-scan-filtering" in done.stdout.decode()
     if form == "markdown":
         assert "Seq Scan on orders" in done.stdout.decode(), "the plan itself"
+
+
+def test_a_static_audit_loads_neither_a_driver_nor_a_command_line(tmp_path: Path) -> None:
+    """Each would take longer to import than the audit of a small file takes."""
+    (tmp_path / "x.sql").write_text("SELECT * FROM orders LIMIT 5;\n")
+    script = (
+        "import sys\n"
+        "from sqladvisor import __main__ as entry\n"
+        "sys.argv = ['sqladvisor', 'audit', 'x.sql', '--fail-on', 'never']\n"
+        "try:\n    entry.main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'psycopg', 'sqlglot', 'typer', 'tree_sitter', 'starlette', 'highspy'}\n"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -13,13 +13,16 @@ Source: PostgreSQL manual, 9.25.3 "ANY/SOME (array)"; the N+1 problem of object-
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from sqladvisor.catalog.model import Relation
-from sqladvisor.database import DatabaseContext
 from sqladvisor.finding import Edit, Finding, Fix
 from sqladvisor.rule import COUNTED, rule
 from sqladvisor.sql.tree import conjuncts, operator, unwrap
-from sqladvisor.workload.weights import Weighed, Workload, told
+
+if TYPE_CHECKING:
+    from sqladvisor.catalog.model import Relation
+    from sqladvisor.database import DatabaseContext
+    from sqladvisor.workload.weights import Weighed, Workload
 
 NEAR = 0.1
 """Share by which the calls may differ from the rows: statements come and go while one counts."""
@@ -103,4 +106,6 @@ def _finding(
         ),
         figures={"calls": lookup.counted.calls, "parent_rank": parent.rank},
     )
+    from sqladvisor.workload.weights import told  # takes a server's modules with it
+
     return told(finding, lookup)

@@ -10,13 +10,16 @@ Source: PostgreSQL manual, 14.4 "Populating a Database".
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from sqladvisor.database import DatabaseContext
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.rule import COUNTED, rule
 from sqladvisor.sql.quote import identifier
 from sqladvisor.sql.tree import unwrap
-from sqladvisor.workload.weights import Weighed, Workload, told
+
+if TYPE_CHECKING:
+    from sqladvisor.database import DatabaseContext
+    from sqladvisor.workload.weights import Weighed, Workload
 
 
 @rule(
@@ -28,6 +31,8 @@ from sqladvisor.workload.weights import Weighed, Workload, told
     },
 )
 def check(workload: Workload, ctx: DatabaseContext) -> Iterator[Finding]:
+    from sqladvisor.workload.weights import told  # takes a server's modules with it
+
     for weighed in workload.statements:
         rate = weighed.calls_per_hour
         if (
