@@ -27,11 +27,18 @@ class Found:
 
 
 def search(
-    priced: Priced, price: Mapping[int, float], slack: float, calls: int, fitting: IndexSet
+    priced: Priced,
+    price: Mapping[int, float],
+    slack: float,
+    calls: int,
+    fitting: IndexSet,
+    free: bool = False,
 ) -> Found:
     """Learn the statement's plans that are, indexes paid, within ``slack`` of its cheapest.
 
     ``price`` in weighted planner cost units by index; asks the planner at most ``calls`` times.
+    ``free``: also look for plans that do without an index whose price is zero. To the relaxed
+    program they are worth the same, but only one of them may go into the budget with the others.
     """
     weight = priced.weight
 
@@ -68,8 +75,8 @@ def search(
             tie += 1
             heapq.heappush(heap, (lower, tie, affordable, paid))
             continue
-        unpaid = [i for i in members(answer.used & ~paid) if price.get(i, 0.0) > 0]
-        for index in sorted(unpaid, key=lambda i: (-price[i], i)):
+        unpaid = [i for i in members(answer.used & ~paid) if free or price.get(i, 0.0) > 0]
+        for index in sorted(unpaid, key=lambda i: (-price.get(i, 0.0), i)):
             tie += 1
             bound = weight * answer.cost + pay(paid)
             heapq.heappush(heap, (bound, tie, visible & ~(1 << index), paid))

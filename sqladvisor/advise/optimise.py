@@ -134,7 +134,7 @@ class Optimiser:
             if slack and room <= CLOSED * slack * best[0]:
                 break
             before = self._known()
-            found = self._price(budget, fitting, room, stop)
+            found = self._price(budget, fitting, room, stop, free=slack == SLACK[-1])
             bound, complete = max(bound, found[0]), found[1]
             if not slack or self._known() != before:
                 best = min(best, self._settle(budget, fitting, stop))
@@ -155,7 +155,7 @@ class Optimiser:
         )
 
     def _price(
-        self, budget: float | None, fitting: IndexSet, slack: float, stop: Stop
+        self, budget: float | None, fitting: IndexSet, slack: float, stop: Stop, free: bool
     ) -> tuple[float, bool]:
         """Search at the relaxed program's prices until they stay: a bound, and whether they do.
 
@@ -173,7 +173,7 @@ class Optimiser:
                 if stop.now(self.calls):
                     return bound, False
                 statement, priced = self.statements[number], self._with_use(number, own)
-                found.append(discover.search(statement, priced, slack, SEARCH_CALLS, fitting))
+                found.append(discover.search(statement, priced, slack, SEARCH_CALLS, fitting, free))
             bound = max(bound, discover.bound(problem, prices, shares, found, budget))
             if self._known() == before:
                 complete = all(f.complete for f in found)

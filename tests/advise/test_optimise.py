@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sqladvisor.advise.optimise import Optimiser, Stop, Terms
@@ -59,6 +59,9 @@ def brute(
 
 @settings(max_examples=60, deadline=None)
 @given(statements, sizes_of, st.integers(0, 30), st.floats(0, 80))
+@example(  # the second plan with two indexes is the one that fits, and costs the same as the first
+    [[(0, 500.0), (19, 1.0)], [(0, 500.0), (17, 1.0), (18, 1.0)]], [2, 1, 1, 1, 3, 1], 4, 0.0
+)
 def test_the_choice_is_the_best_there_is_and_the_bound_holds(
     workload: list[Plans], sizes: list[int], budget: int, price: float
 ) -> None:
