@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqladvisor.engine import Engine
 from sqladvisor.finding import Finding
 from sqladvisor.migrate.context import MigrationContext, Settings, Table
 from sqladvisor.migrate.locks import Lock
 from sqladvisor.migrate.model import Migration, MigrationSet, TransactionMode
+from sqladvisor.migrate.retry import opened
 from sqladvisor.migrate.state import SetState
 from sqladvisor.migrate.transactions import transactions
 from sqladvisor.rule import MIGRATION, MIGRATION_SET
@@ -73,6 +74,7 @@ def _check(
 ) -> None:
     state = checked.state
     state.begin_migration()
+    statements = opened(statements)
     if not migration.judged:
         for statement in statements:
             state.apply(statement, number, judged=False)
@@ -92,11 +94,15 @@ def _check(
         if engine.wants(kind):
             checked.findings += engine.check_migration(kind, node, context)
         if kind == "AlterTableStmt" and node.get("objtype") not in _NOT_TABLES:
-            for wrapped in node.get("cmds", ()):
+            commands = node.get("cmds", ())
+            for ordinal, wrapped in enumerate(commands, 1):
                 command = wrapped.get("AlterTableCmd", {})
                 subtype = command.get("subtype", "AT_AddColumn")
                 if engine.wants(subtype):
-                    checked.findings += engine.check_migration(subtype, command, context)
+                    found = engine.check_migration(subtype, command, context)
+                    if len(commands) > 1:
+                        found = [_of_subcommand(f, ordinal) for f in found]
+                    checked.findings += found
         contexts.append(context)
         if transaction.inside:
             held[transaction.number] += (
@@ -109,6 +115,13 @@ def _check(
     if contexts:
         checked.findings += engine.check_migration(MIGRATION, contexts, contexts[0])
         checked.contexts += contexts
+
+
+def _of_subcommand(finding: Finding, ordinal: int) -> Finding:
+    """The finding with the subcommand it is about: ``--fix`` takes the others out of its way."""
+    evidence = finding.evidence
+    figures = {**evidence.figures, "subcommand": ordinal}
+    return replace(finding, evidence=replace(evidence, figures=figures))
 
 
 def _distinct(findings: Iterable[Finding]) -> list[Finding]:

@@ -67,6 +67,8 @@ class GateOptions:
     postgres_bin: str | None = None
     fix: Literal["", "write", "diff"] = ""
     """Write the safe forms of hazards into the files, or only say as a diff what that would be."""
+    lock_attempts: int = 10
+    """How often what is rewritten asks for a lock before it gives up; 1: no retry is written."""
     selection: Selection = field(default_factory=Selection)
     rule_packs: tuple[str, ...] = ()
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -170,6 +172,7 @@ def judged_report(
                     files, migrations, tried.findings, engine, settings, start, stage,
                     lambda f: selection.ignored_in(f.location.path, f.rule)
                     or not apply([f], suppressions),
+                    options.lock_attempts,
                 ),
                 say,
             )  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from sqladvisor.finding import Evidence, Finding, Location, Severity
 from sqladvisor.migrate.locks import BLOCKS, STRENGTH
+from sqladvisor.migrate.retry import opened, retried
 from sqladvisor.migrate.trace import Lock, Step, Trace, parts, place, same_relation
 from sqladvisor.sql import libpg
 from sqladvisor.sql.statement import Statement
@@ -66,7 +67,8 @@ def reconcile(
     told: dict[int, list[Finding]] = {}
     by_text: dict[tuple[str, str], list[Step]] = {}
     for step in trace.steps:
-        by_text.setdefault((step.statement.path, step.statement.text), []).append(step)
+        for statement in (step.statement, *retried(step.statement)):
+            by_text.setdefault((statement.path, statement.text), []).append(step)
     for finding in findings:
         of = _step_of(finding, by_text)
         if of is None:
@@ -189,7 +191,9 @@ def _hidden(step: Step, told: Sequence[Finding], trace: Trace) -> Iterator[Findi
         if lock.relation in dropped or any(_about(f, lock.relation, trace) for f in told):
             continue
         work = _work(step, lock.relation)
-        if step.statement.kind not in _OPAQUE and not (work and _unnamed(step, lock)):
+        shown = opened([step.statement])
+        opaque = any(s.kind in _OPAQUE for s in shown)
+        if not opaque and not (work and _unnamed(shown, lock)):
             continue
         yield _traced_lock(step, lock, work)
 
@@ -207,12 +211,10 @@ def _about(finding: Finding, relation: str, trace: Trace) -> bool:
     return False
 
 
-def _unnamed(step: Step, lock: Lock) -> bool:
-    """Whether the statement's text does not name the table: rules judge those that it names."""
+def _unnamed(shown: Sequence[Statement], lock: Lock) -> bool:
+    """Whether the statements' text does not name the table: rules judge those that it names."""
     name = parts(lock.relation)[1]
-    return not any(
-        node.get("relname") == name for _, node in walk(step.statement.kind, step.statement.tree)
-    )
+    return not any(node.get("relname") == name for s in shown for _, node in walk(s.kind, s.tree))
 
 
 def _work(step: Step, relation: str) -> str:

@@ -22,7 +22,8 @@ from sqladvisor.migrate.describe import Description, describe, differences
 from sqladvisor.migrate.files import Files
 from sqladvisor.migrate.model import Migration, MigrationSet
 from sqladvisor.migrate.reconcile import reconcile
-from sqladvisor.migrate.rewrite_forms import Form, forms, outside
+from sqladvisor.migrate.retry import ATTEMPTS, block, groups
+from sqladvisor.migrate.rewrite_forms import BEFORE, Form, forms, outside
 from sqladvisor.migrate.rewrite_style import (
     IN_PLACE,
     MANY,
@@ -30,6 +31,7 @@ from sqladvisor.migrate.rewrite_style import (
     StyleError,
     later_files,
     marked,
+    sent,
 )
 from sqladvisor.migrate.runner import read_files
 from sqladvisor.migrate.stage import Stage
@@ -73,6 +75,8 @@ class Gate:
     start: Start
     stage: Stage
     suppressed: Suppressed
+    lock_attempts: int = ATTEMPTS
+    """How often a rewritten statement asks for its lock; 1: once, then the migration fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,15 @@ def rewrite(gate: Gate, say: Say = lambda _: None) -> Rewritten:
         result.left.append(f"{found[0].describes} is not rewritten: {why}")
     if layout is None:
         return result
-    result.texts, result.extra = layout.texts, layout.extra
     result.applied = [f"{form.describes}: {_what(form)}" for form in chosen]
+    again, tried = _trying_again(gate, layout, chosen)
+    if tried:
+        if why := _wrong(gate, again, chosen, before):
+            result.left.append(f"no lock is asked for again: {why}")
+        else:
+            layout = again
+            result.applied += tried
+    result.texts, result.extra = layout.texts, layout.extra
     for path, text in sorted({**layout.texts, **layout.extra}.items()):
         known = gate.files.texts.get(path)
         result.diff += diff_of(path, known or "", text, new=known is None)
@@ -154,20 +165,26 @@ def _holds(gate: Gate, chosen: Sequence[Form], before: _Outcome) -> tuple[Layout
         layout = _lay_out(gate, chosen)
     except StyleError as error:
         return None, str(error)
+    why = _wrong(gate, layout, chosen, before)
+    return (None, why) if why else (layout, "")
+
+
+def _wrong(gate: Gate, layout: Layout, chosen: Sequence[Form], before: _Outcome) -> str:
+    """Why files do not do, "" where they do."""
     made = _read(gate, layout)
     if made.problems:
-        return None, f"the result cannot be read: {made.problems[0].message}"
+        return f"the result cannot be read: {made.problems[0].message}"
     after = _judge(gate, made)
     if new := after.failures - before.failures:
-        return None, f"the result does not run: {min(new)}"
+        return f"the result does not run: {min(new)}"
     if other := differences(before.schema, after.schema):
-        return None, f"the result ends in another schema: {other[0]}"
-    for key in {(f.finding.rule, _relation(f.finding)) for f in chosen}:
+        return f"the result ends in another schema: {other[0]}"
+    for key in {(f.rule, _relation(f)) for form in chosen for f in form.findings}:
         if after.told[key] >= before.told[key]:
-            return None, f"the result has the same finding ({key[0]})"
+            return f"the result has the same finding ({key[0]})"
     if worse := after.errors - before.errors:
-        return None, f"the result has an error of its own ({min(worse)[0]})"
-    return layout, ""
+        return f"the result has an error of its own ({min(worse)[0]})"
+    return ""
 
 
 def _relation(finding: Finding) -> str:
@@ -235,18 +252,53 @@ def _one(gate: Gate, migration: Migration, own: Sequence[Form], taken: set[str])
     text = gate.files.texts[path]
     one_by_one = runner in IN_PLACE or (runner in MANY and migration.transaction == "statement")
     if one_by_one:
-        return Layout({path: _edited(text, own, in_place=True)})
+        return Layout({path: _edited(runner, text, own, in_place=True)})
     later = [step for form in own for step in _commented(text, form)]
     if not later:
-        return Layout({path: _edited(text, own)})
+        return Layout({path: _edited(runner, text, own)})
     stays = {s.start for s in migration.up} - {f.statement.start for f in own if not f.here}
     alone = len(later) == 1 or runner in MANY
     if not stays and alone and (runner in MANY or outside(later[0])):
         # All of it has to run outside: the file itself does, then.
-        return marked(runner, path, _edited(text, own, in_place=True))
+        return marked(runner, path, _edited(runner, text, own, in_place=True))
     layout = later_files(gate.migrations, migration, later, taken)
-    layout.texts[path] = _edited(text, own)
+    layout.texts[path] = _edited(runner, text, own)
     return layout
+
+
+def _trying_again(gate: Gate, layout: Layout, chosen: Sequence[Form]) -> tuple[Layout, list[str]]:
+    """The files with what waits for strong locks in blocks that ask again, and a line for each."""
+    runner, attempts = gate.migrations.runner, gate.lock_attempts
+    unbounded = {f.migration.path for f in chosen if f.finding.rule in BEFORE}
+    if attempts < 2 or not unbounded:
+        return layout, []
+    made = _read(gate, layout)
+    contexts = check_set(made, Engine(()), gate.settings, gate.start.state()).contexts
+    texts, lines = dict(layout.texts), list[str]()
+    for path, text in layout.texts.items():
+        if path in gate.files.sql and path not in unbounded:
+            continue
+        own = [c for c in contexts if c.migration.path == path]
+        edited, bounded = text, False
+        edits = []
+        for group in groups(own, text):
+            first = next(c for c in own if c.statement is group[0])
+            setting = ""
+            if not (bounded or first.settings.get("lock_timeout")):
+                bounded = True
+                local = "LOCAL " if first.transaction.inside else ""
+                setting = f"SET {local}lock_timeout = '2s';\n"
+            end = _behind(text, group[-1].start + len(group[-1].text))
+            edits.append(
+                (group[0].start, end, setting + sent(runner, block(group, text, attempts)))
+            )
+        for begin, end, new in reversed(edits):
+            edited = edited[:begin] + with_line_ends(new, text) + edited[end:]
+        if edits:
+            texts[path] = edited
+            count = f"{len(edits)} block{'s' if len(edits) > 1 else ''}"
+            lines.append(f"{path}: {count} asking for locks up to {attempts} times")
+    return Layout(texts, layout.extra), lines
 
 
 def _commented(text: str, form: Form) -> list[str]:
@@ -258,7 +310,7 @@ def _commented(text: str, form: Form) -> list[str]:
     return steps
 
 
-def _edited(text: str, own: Sequence[Form], *, in_place: bool = False) -> str:
+def _edited(runner: str, text: str, own: Sequence[Form], *, in_place: bool = False) -> str:
     """The file's text with the forms in the places of their statements.
 
     ``in_place``: what comes later follows at once, behind a COMMIT where the file itself has a
@@ -281,7 +333,7 @@ def _edited(text: str, own: Sequence[Form], *, in_place: bool = False) -> str:
     for begin in sorted(spans, reverse=True):
         end, steps = spans[begin]
         if steps:
-            new = "\n".join(f"{step.rstrip(';')};" for step in steps)
+            new = "\n".join(sent(runner, step) for step in steps)
             text = text[:begin] + with_line_ends(new, text) + text[end:]
         else:
             begin = _above(text, begin)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.migrate.model import Migration
 from sqladvisor.migrate.runner_names import no_transaction
+from sqladvisor.migrate.subcommands import subcommands
 from sqladvisor.sql.source import read_source, statements
 from sqladvisor.sql.statement import Statement
 
@@ -44,11 +45,17 @@ class Form:
     finding: Finding
     here: tuple[str, ...]
     later: tuple[str, ...]
+    also: tuple[Finding, ...] = ()
+    """What else it mends: other subcommands of the same ALTER TABLE."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return (self.finding, *self.also)
 
     @property
     def describes(self) -> str:
         at = self.finding.location
-        return f"{at.path}:{at.line}: {self.finding.rule}"
+        return f"{at.path}:{at.line}: {', '.join(dict.fromkeys(f.rule for f in self.findings))}"
 
 
 def outside(sql: str) -> bool:
@@ -88,23 +95,69 @@ def _forms_of(
             yield Form(migration, statement, finding, (*lines, statement.text), ())
     if not chosen:
         return
-    finding = chosen[0]
-    place = f"{finding.location.path}:{finding.location.line}: {finding.rule}"
     if len(statement.tree.get("cmds", ())) > 1:
-        left.append(
-            f"{place} is not rewritten: ALTER TABLE with several subcommands; split it first"
-        )
+        yield from _of_several(migration, statement, chosen, left)
         return
+    finding = chosen[0]
     if finding.rule in MOVED:
         yield Form(migration, statement, finding, (), (statement.text,))
         return
+    steps = _steps(finding, left)
+    if steps is not None:
+        yield Form(migration, statement, finding, *steps)
+
+
+def _of_several(
+    migration: Migration, statement: Statement, chosen: Sequence[Finding], left: list[str]
+) -> Iterator[Form]:
+    """ALTER TABLE with several subcommands: the safe ones together, then each other's own form."""
+    parts = subcommands(statement)
+    if parts is None:
+        left.append(
+            f"{_place(chosen[0])} is not rewritten: ALTER TABLE that could not be taken apart"
+        )
+        return
+    mended: list[Finding] = []
+    here: list[str] = []
+    later: list[str] = []
+    taken: set[int] = set()
+    for finding in chosen:
+        ordinal = int(finding.evidence.figures.get("subcommand", 0))
+        if not ordinal or ordinal in taken:
+            continue
+        if finding.rule in MOVED:
+            steps: tuple[Sequence[str], Sequence[str]] | None = ((), (parts.of(ordinal),))
+        else:
+            steps = _steps(finding, left)
+        if steps is None:
+            continue
+        taken.add(ordinal)
+        mended.append(finding)
+        here += steps[0]
+        later += steps[1]
+    if not mended:
+        return
+    rest = [i for i in range(1, len(parts.parts) + 1) if i not in taken]
+    # ALTER TABLE itself drops and adds columns before it adds constraints.
+    kept = (parts.of(*rest),) if rest else ()
+    yield Form(migration, statement, mended[0], (*kept, *here), tuple(later), tuple(mended[1:]))
+
+
+def _steps(finding: Finding, left: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """A finding's safe form, cut in two; None where there is none without a decision."""
     fix = next((f for f in finding.fixes if f.kind == "ddl"), None)
     if fix is None or fix.changes_result or _COMMENT.search(fix.sql):
-        left.append(f"{place} is not rewritten: it has no safe form without a decision of yours")
-        return
+        left.append(
+            f"{_place(finding)} is not rewritten: it has no safe form without a decision of yours"
+        )
+        return None
     steps = _statements(fix)
     at = next((i for i, s in enumerate(steps) if outside(s) or _validates(s)), len(steps))
-    yield Form(migration, statement, finding, tuple(steps[:at]), tuple(steps[at:]))
+    return tuple(steps[:at]), tuple(steps[at:])
+
+
+def _place(finding: Finding) -> str:
+    return f"{finding.location.path}:{finding.location.line}: {finding.rule}"
 
 
 def _validates(sql: str) -> bool:

@@ -90,6 +90,14 @@ def marked(runner: str, path: str, text: str) -> Layout:
     raise StyleError(f"{runner} has no files without a transaction that could be written")
 
 
+def sent(runner: str, step: str) -> str:
+    """A statement with its semicolon, marked where its runner would cut it at one inside of it."""
+    step = step.rstrip(";") + ";"
+    if runner == "goose" and ";" in step[:-1]:
+        return f"-- +goose StatementBegin\n{step}\n-- +goose StatementEnd"
+    return step
+
+
 def _path(migrations: MigrationSet, migration: Migration, number: int, taken: set[str]) -> str:
     runner = migrations.runner
     folder, base = os.path.split(migration.path)
@@ -155,16 +163,10 @@ def _write(
     *,
     bare: bool,
 ) -> None:
-    body = "".join(f"{step.rstrip(';')};\n" for step in group)
+    body = "".join(f"{sent(runner, step)}\n" for step in group)
     undone = f"-- The down of {os.path.basename(migration.path)} takes this back.\n"
     has_down = migration.down is not None
     if runner == "goose":
-        body = "".join(
-            f"-- +goose StatementBegin\n{step.rstrip(';')};\n-- +goose StatementEnd\n"
-            if ";" in step.rstrip(";")
-            else f"{step.rstrip(';')};\n"
-            for step in group
-        )
         down = f"\n-- +goose Down\n{undone}" if has_down else ""
         layout.texts[path] = f"-- +goose NO TRANSACTION\n-- +goose Up\n{body}{down}"
         return

@@ -184,14 +184,40 @@ def test_no_version_is_left_between_two(tmp_path: Path) -> None:
     assert "CREATE INDEX users_email" in texts(tmp_path)["00001_a.sql"]
 
 
-def test_several_subcommands_are_left_to_a_human(tmp_path: Path) -> None:
-    before = {
-        "1.sql": "SET lock_timeout = '2s';\nALTER TABLE users ADD COLUMN x int, "
-        "ADD CONSTRAINT c CHECK (id > 0);\n"
+def test_several_subcommands_are_taken_apart(tmp_path: Path) -> None:
+    report = fixed(
+        tmp_path,
+        {
+            "1.sql": "SET lock_timeout = '2s';\n"
+            "ALTER TABLE users ADD COLUMN x int,\n  ADD CONSTRAINT c CHECK (id > 0), -- of old\n"
+            "  ALTER COLUMN email SET NOT NULL,\n  ALTER COLUMN name SET DEFAULT 'a, b';\n"
+        },
+    )
+    assert errors(report) == []
+    assert texts(tmp_path) == {
+        "1.sql": """SET lock_timeout = '2s';
+ALTER TABLE users ADD COLUMN x int,
+    ALTER COLUMN name SET DEFAULT 'a, b';
+ALTER TABLE users ADD CONSTRAINT c CHECK (id > 0) NOT VALID;
+ALTER TABLE users ADD CONSTRAINT users_email_not_null NOT NULL email NOT VALID;
+ALTER TABLE users VALIDATE CONSTRAINT c;
+ALTER TABLE users VALIDATE CONSTRAINT users_email_not_null;
+"""
     }
-    report = fixed(tmp_path, before)
-    assert texts(tmp_path) == before
-    assert any("with several subcommands; split it first" in n for n in report.notes)
+
+
+def test_of_several_subcommands_those_with_a_safe_form(tmp_path: Path) -> None:
+    report = fixed(
+        tmp_path,
+        {
+            "1.sql": "SET lock_timeout = '2s';\n"
+            "ALTER TABLE orders ADD UNIQUE (code), ALTER COLUMN total TYPE bigint;\n"
+        },
+    )
+    text = texts(tmp_path)["1.sql"]
+    assert "ALTER TABLE orders ALTER COLUMN total TYPE bigint;\n" in text
+    assert "CREATE UNIQUE INDEX CONCURRENTLY orders_code_key ON orders (code);" in text
+    assert errors(report) == ["migration/alter-column-type"]
 
 
 def test_what_would_end_in_another_schema_is_not_written(tmp_path: Path) -> None:
