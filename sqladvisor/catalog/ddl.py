@@ -375,7 +375,8 @@ class CatalogBuilder:
             return
         recurse = bool(node["relation"].get("inh"))
         index = self.index_from(node, text)
-        index = replace(index, valid=recurse or not self.state.children.get(key))
+        if not recurse and self.state.children.get(key):
+            index = replace(index, valid=False)
         if not name:
             middle = key_names([*map(key_name, elements), *index.include])
             index = replace(index, name=self.state.free_name(key, middle, "idx"))

@@ -43,13 +43,17 @@ class SchemaState:
 
     def find(self, schema: str | None, name: str) -> Key | None:
         """The known relation of that name, looked up along the search path without a schema."""
-        schemas = (schema,) if schema else (*self.path, "public")
-        return next(((s, name) for s in schemas if (s, name) in self.relations), None)
+        for each in (schema,) if schema else (*self.path, "public"):
+            if (each, name) in self.relations:
+                return each, name
+        return None
 
     def find_index(self, schema: str | None, name: str) -> Key | None:
         """The known index of that name, likewise."""
-        schemas = (schema,) if schema else (*self.path, "public")
-        return next(((s, name) for s in schemas if (s, name) in self.indexes), None)
+        for each in (schema,) if schema else (*self.path, "public"):
+            if (each, name) in self.indexes:
+                return each, name
+        return None
 
     def family(self, key: Key, recurse: bool = True) -> Iterator[Key]:
         """The relation and, where ``recurse``, all its partitions or heirs."""

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from sqladvisor.record import record
+
 if TYPE_CHECKING:
     from sqladvisor.catalog.stand_ins import StandIns
 
 RelationKind = Literal["table", "partitioned", "view", "matview", "foreign"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Column:
     """One column. ``type`` is PostgreSQL's own name as format_type() prints it, without the
 
@@ -57,7 +59,7 @@ class ColumnStats:
         return (self.stand_ins and self.stand_ins.find(value)) or value
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Index:
     """An index. ``keys`` holds a column name per key column, or None where it is an expression
 
@@ -112,7 +114,7 @@ class Writes:
     deleted: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ForeignKey:
     name: str
     columns: tuple[str, ...]
@@ -122,7 +124,7 @@ class ForeignKey:
     validated: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Relation:
     """A table, partitioned table, view, materialized view or foreign table."""
 

@@ -43,6 +43,7 @@ from sqladvisor.migrate.locks import BLOCKS, CONFLICTS, LOCKING, Lock, Mode, Wor
 from sqladvisor.migrate.model import Migration, MigrationSet
 from sqladvisor.migrate.state import SetState
 from sqladvisor.migrate.transactions import Transaction
+from sqladvisor.record import record
 from sqladvisor.sql.quote import identifier, qualified
 from sqladvisor.sql.statement import Node, Statement
 from sqladvisor.sql.tree import names, unwrap
@@ -68,7 +69,7 @@ class Settings:
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Table:
     """A table as a statement names it, with what is known of it at that point."""
 

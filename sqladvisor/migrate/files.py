@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqladvisor.finding import InputProblem
+from sqladvisor.migrate.ahead import Ahead
 from sqladvisor.sql.source import read_source, statements
 from sqladvisor.sql.statement import Statement
 
@@ -24,6 +25,8 @@ class Files:
     texts: dict[str, str] = field(default_factory=dict)
     problems: list[InputProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ahead: Ahead | None = None
+    """A process that parses some of them meanwhile."""
 
     def text(self, path: str) -> str:
         """The decoded text of a file."""
@@ -43,7 +46,7 @@ class Files:
             found, problems = statements(replace(source, text=filled))
             found = [_as_written(s, source.text) for s in found]
         else:
-            found, problems = statements(source)
+            found, problems = statements(source, self.ahead.take(path) if self.ahead else None)
         self.problems += problems
         return found
 

@@ -93,6 +93,8 @@ def gate(
         return _gate(paths, options or GateOptions(), progress or (lambda _: None), stdin)
     finally:
         if collected:
+            # What is alive now is in no cycle either: the first collection need not look at it.
+            gc.freeze()
             gc.enable()
 
 

@@ -6,9 +6,9 @@ sum up, AlterTableGetLockLevel() in src/backend/commands/tablecmds.c.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from sqladvisor.record import record
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import names, unwrap
 
@@ -59,7 +59,7 @@ WAITED_FOR = STRENGTH["SHARE"]
 """From this strength on, a table's writes queue behind a lock, and behind one that is waited for."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Lock:
     """A lock of a statement on a table as named in it; ``work`` is done while it is held."""
 

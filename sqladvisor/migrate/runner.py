@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sqladvisor.errors import InputError
 from sqladvisor.finding import InputProblem
 from sqladvisor.migrate import runner_marks, runner_names, runner_plans
+from sqladvisor.migrate.ahead import parsing_ahead
 from sqladvisor.migrate.files import Files
 from sqladvisor.migrate.model import Migration, MigrationSet
 from sqladvisor.sql.inputs import STDIN, expand, load
@@ -81,7 +82,9 @@ def load_files(paths: Sequence[str], stdin: Callable[[], bytes] | None = None) -
 def read_files(files: Files, runner: str | None = None) -> MigrationSet:
     """The migrations among files already loaded. Raises InputError for an unknown runner."""
     layout = choose(files, runner)
-    migrations = layout.read(files, list(files.sql))
+    with parsing_ahead(files.sql) as files.ahead:
+        migrations = layout.read(files, list(files.sql))
+    files.ahead = None
     return MigrationSet(
         layout.name,
         tuple(migrations),

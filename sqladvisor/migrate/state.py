@@ -8,11 +8,12 @@ length limits of types, and settings of the session.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sqladvisor.catalog.ddl import CatalogBuilder
 from sqladvisor.catalog.ddl_state import Key
 from sqladvisor.catalog.model import Catalog, Relation
+from sqladvisor.record import record
 from sqladvisor.sql import libpg
 from sqladvisor.sql.statement import Node, Statement
 from sqladvisor.sql.tree import column_name, conjuncts, constant, function_name, names, unwrap
@@ -27,7 +28,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Constraint:
     """A table constraint. ``not_null``: columns that a CHECK proves to be without nulls."""
 

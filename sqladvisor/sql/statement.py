@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sqladvisor.finding import Location
+from sqladvisor.record import record
 
 Node = dict[str, Any]
 """A node of libpg_query's JSON parse tree, without its one-key wrapper."""
@@ -99,7 +100,7 @@ class Embedding:
         return line, offset - self.lines[line - 1] + 1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Statement:
     """One SQL statement.
 
