@@ -37,8 +37,12 @@ class Files:
                 self.problems.append(source.problem)
         return self.texts[path]
 
-    def statements(self, path: str) -> list[Statement]:
-        """The statements of a file; what cannot be parsed goes to ``problems``."""
+    def statements(self, path: str, sections: str = "") -> list[Statement]:
+        """The statements of a file; what cannot be parsed goes to ``problems``.
+
+        ``sections``: the pattern of the comments before each of which a text ends that the runner
+        sends whole, so that its last statement needs no semicolon.
+        """
         source = read_source(path, self.sql[path])
         self.texts[source.path] = source.text
         if "${" in source.text:
@@ -47,6 +51,10 @@ class Files:
             found = [_as_written(s, source.text) for s in found]
         else:
             found, problems = statements(source, self.ahead.take(path) if self.ahead else None)
+        if problems and sections:
+            # Of the same length, so that places stay what they are.
+            ended = re.sub(sections, lambda m: m[0].replace("--", ";--", 1)[:-1], source.text)
+            found, problems = statements(replace(source, text=ended))
         self.problems += problems
         return found
 

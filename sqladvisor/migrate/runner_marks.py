@@ -52,10 +52,13 @@ def _marked(
     paths: Sequence[str],
     pattern: str,
     mode: Callable[[str, Sequence[Part], str, Sequence[Statement]], TransactionMode],
+    *,
+    whole: bool = False,
 ) -> list[Migration]:
+    """``whole``: the runner sends a section as one message."""
     result = []
     for path in sorted(paths, key=lambda p: (natural(p.rpartition("/")[2]), p)):
-        statements = files.statements(path)
+        statements = files.statements(path, pattern if whole else "")
         text = files.texts[path]
         parts = _parts(text, pattern)
         if not parts:
@@ -115,7 +118,7 @@ def dbmate(files: Files, paths: Sequence[str]) -> list[Migration]:
         bare = any(p[1] == what and "transaction:false" in p[2].replace(" ", "") for p in parts)
         return implicit(statements) if bare else "file"
 
-    return _marked(files, paths, _DBMATE, mode)
+    return _marked(files, paths, _DBMATE, mode, whole=True)
 
 
 # node-pg-migrate --------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ is_node_pg = _claims(_NODE, "igration")
 
 def node_pg(files: Files, paths: Sequence[str]) -> list[Migration]:
     """node-pg-migrate's SQL files: ``-- Up Migration``/``-- Down Migration``, in a transaction."""
-    return _marked(files, paths, _NODE, lambda *_: "file")
+    return _marked(files, paths, _NODE, lambda *_: "file", whole=True)
 
 
 # Alembic and Django, offline --------------------------------------------------------------------

@@ -105,6 +105,25 @@ def test_dbmate_sections_have_each_its_transaction() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("runner", "up", "down"),
+    [
+        ("dbmate", "-- migrate:up", "-- migrate:down"),
+        ("dbmate", "--migrate:up", "--migrate:down transaction:false"),
+        ("node-pg-migrate", "-- Up Migration", "\n\n---- Down Migration"),
+    ],
+)
+def test_a_section_sent_whole_needs_no_last_semicolon(runner: str, up: str, down: str) -> None:
+    found = read({"1_a.sql": f"{up}\nCREATE TABLE t (a int)\n\n{down}\nDROP TABLE t\n"})
+    assert (found.runner, found.problems) == (runner, ())
+    (migration,) = found.migrations
+    assert [s.text for s in migration.up] == ["CREATE TABLE t (a int)"]
+    assert [s.text for s in migration.down or ()] == ["DROP TABLE t"]
+    assert migration.down and migration.down[0].line == 5 + down.count("\n")
+    goose = "-- +goose Up\nCREATE TABLE t (a int)\n\n-- +goose Down\nDROP TABLE t;\n"
+    assert read({"1_a.sql": goose}).problems  # goose sends statements, and refuses this file
+
+
 def test_flyway_orders_versions_undo_and_repeatables() -> None:
     found = read(
         {
