@@ -20,8 +20,9 @@ from sqladvisor.migrate.steps import VALID_CHECK_SPARES_SCAN, not_null_steps
 from sqladvisor.rule import rule
 from sqladvisor.sql.statement import Node
 
-SCHEMA = """CREATE TABLE users (id bigint PRIMARY KEY, email text, name text NOT NULL,
-    CONSTRAINT has_email CHECK (email IS NOT NULL) NOT VALID);
+SCHEMA = """CREATE TABLE users (id bigint PRIMARY KEY, email text, name text NOT NULL);
+ALTER TABLE users ADD CONSTRAINT has_email CHECK (email IS NOT NULL) NOT VALID;
+CREATE TABLE made (email text, CONSTRAINT c CHECK (email IS NOT NULL) NOT VALID);
 """
 BAD = [
     "ALTER TABLE users ALTER COLUMN email SET NOT NULL;",
@@ -31,6 +32,7 @@ BAD = [
     "-- pg_version: 15\nALTER TABLE elsewhere ALTER COLUMN email SET NOT NULL;",
 ]
 GOOD = [
+    "ALTER TABLE made ALTER COLUMN email SET NOT NULL;",
     "ALTER TABLE users VALIDATE CONSTRAINT has_email;\n"
     "ALTER TABLE users ALTER COLUMN email SET NOT NULL;",
     {

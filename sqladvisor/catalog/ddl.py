@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from sqladvisor.catalog.ddl_inline import inlined_not_volatile
 from sqladvisor.catalog.ddl_names import key_name, key_names, object_name
 from sqladvisor.catalog.ddl_state import Key, SchemaState
 from sqladvisor.catalog.ddl_text import DdlText
@@ -684,7 +685,10 @@ class CatalogBuilder:
         )
         info = FunctionInfo(name, returns_set=bool(node.get("returnType", {}).get("setof")))
         options = [o.get("DefElem", {}) for o in node.get("options", ())]
-        self.functions.setdefault(name, {})[args] = _with_options(info, options)
+        info = _with_options(info, options)
+        if info.volatility == "volatile" and inlined_not_volatile(node):
+            info = replace(info, volatility="stable")
+        self.functions.setdefault(name, {})[args] = info
 
     def alter_function(self, node: Node, text: DdlText) -> None:
         overloads = self.functions.get(

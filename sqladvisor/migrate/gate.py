@@ -247,18 +247,20 @@ def _judged(
     migrations: MigrationSet, changes: Sequence[Change] | None, start: Start
 ) -> MigrationSet:
     """The set with ``judged`` set: new since the base, and not part of the starting schema."""
-    if changes is None and not start.files:
+    baseline = any(m.baseline for m in migrations.migrations)
+    if changes is None and not start.files and not baseline:
         return migrations
+    given = bool(start.statements or start.catalog)
     new = None
     if changes is not None:
         new = {c.path for c in changes if c.status in ("added", "renamed")}
         edited = {c.path for c in changes if c.status == "edited"}
     kept = []
     for migration in migrations.migrations:
-        if migration.path in start.files:
+        if migration.path in start.files or (migration.baseline and given):
             continue
         judged = migration.judged
-        if new is not None:
+        if new is not None and not migration.baseline:
             judged = migration.path in new or (migration.repeatable and migration.path in edited)
         kept.append(replace(migration, judged=judged))
     return replace(migrations, migrations=tuple(kept))

@@ -32,6 +32,8 @@ class Migration:
     down_transaction: TransactionMode = "file"
     repeatable: bool = False
     judged: bool = True
+    baseline: bool = False
+    """Stands for earlier versions (Flyway's B files): applied to get to the starting schema only."""
 
 
 @dataclass(frozen=True, slots=True)

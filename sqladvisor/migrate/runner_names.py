@@ -247,9 +247,34 @@ def _versioned(
         else:
             kinds[match[1].upper()].append(path)
     undo = {_version(p): p for p in kinds["U"]}
-    # A baseline stands for what came before it: the versions below it are not run on a new database.
     result = []
-    for path in sorted(kinds["V"], key=lambda p: (_version(p), p)):
+    versions = sorted(kinds["V"], key=lambda p: (_version(p), p))
+    # A baseline stands for the versions up to its own: a new database gets it in their place.
+    baseline = max(kinds["B"], key=_version, default=None)
+    if baseline is not None:
+        later = [p for p in versions if _version(p) > _version(baseline)]
+        if later:
+            statements = tuple(files.statements(baseline))
+            result.append(
+                Migration(
+                    ".".join(map(str, _version(baseline))), _name(baseline), baseline, statements,
+                    transaction=mode(files, baseline, statements), judged=False, baseline=True,
+                )
+            )  # fmt: skip
+            replaced = len(versions) - len(later)
+            versions = later
+            files.notes.append(
+                f"starts from the baseline {baseline}, which is not judged"
+                + (
+                    f"; nor {'are' if replaced > 1 else 'is'} the {replaced} "
+                    f"version{'s' * (replaced > 1)} that it stands for"
+                    if replaced
+                    else ""
+                )
+            )
+        else:
+            files.notes.append(f"{len(kinds['B'])} baseline migration(s) (B…) are not judged")
+    for path in versions:
         statements = tuple(files.statements(path))
         down = undo.get(_version(path))
         downs = tuple(files.statements(down)) if down else None
@@ -277,8 +302,6 @@ def _versioned(
                 repeatable=True,
             )
         )
-    if kinds["B"]:
-        files.notes.append(f"{len(kinds['B'])} baseline migration(s) (B…) are not judged")
     return result
 
 

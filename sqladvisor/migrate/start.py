@@ -12,6 +12,7 @@ from sqladvisor.errors import InputError
 from sqladvisor.finding import InputProblem
 from sqladvisor.migrate.files import Files
 from sqladvisor.migrate.runner import load_files, read_files
+from sqladvisor.migrate.start_details import Details, read_details
 from sqladvisor.migrate.state import SetState
 from sqladvisor.sql.source import read_source, statements
 from sqladvisor.sql.statement import Statement
@@ -30,6 +31,8 @@ class Start:
 
     statements: tuple[Statement, ...] = ()
     catalog: Catalog | None = None
+    details: Details | None = None
+    """Of a server: what the gate asks beyond its catalog."""
     pg_version: int | None = None
     rows: Mapping[Key, float] = field(default_factory=dict)
     files: frozenset[str] = frozenset()
@@ -43,7 +46,7 @@ class Start:
 
     def state(self) -> SetState:
         """A state to apply the set to."""
-        return start_state(self.statements, self.catalog)
+        return start_state(self.statements, self.catalog, self.details)
 
 
 def read_start(
@@ -89,6 +92,7 @@ def _from_server(dsn: str, say: Callable[[str], None]) -> Start:
         rows = {k: r.rows for k, r in catalog.relations.items() if r.rows is not None}
         return Start(
             catalog=catalog,
+            details=read_details(target.connection),
             pg_version=version,
             rows=rows,
             notes=list(target.notes),
@@ -114,12 +118,16 @@ def _from_snapshot(path: str) -> Start:
     )  # fmt: skip
 
 
-def start_state(schema: str | Iterable[Statement], catalog: Catalog | None = None) -> SetState:
+def start_state(
+    schema: str | Iterable[Statement],
+    catalog: Catalog | None = None,
+    details: Details | None = None,
+) -> SetState:
     """The state that a schema script (its text, or its statements) leaves behind.
 
     With an empty one nothing is known: every table that is named exists, with unknown rows.
     """
-    state = SetState(catalog)
+    state = SetState(catalog, details)
     if isinstance(schema, str):
         schema = statements(read_source("<schema>", schema.encode()))[0]
     for statement in schema:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from sqladvisor.catalog.ddl import CatalogBuilder
 from sqladvisor.catalog.ddl_state import Key
 from sqladvisor.catalog.model import Catalog, Relation
+from sqladvisor.migrate.start_details import Details
 from sqladvisor.record import record
 from sqladvisor.sql import libpg
 from sqladvisor.sql.statement import Node, Statement
@@ -47,7 +48,7 @@ class Constraint:
 class SetState:
     """Mutable while the gate reads a set; ``apply`` each statement after it was judged."""
 
-    def __init__(self, start: Catalog | None = None) -> None:
+    def __init__(self, start: Catalog | None = None, details: Details | None = None) -> None:
         self.builder = CatalogBuilder(start)
         self._state = self.builder.state
         self._state.defining = False
@@ -76,7 +77,7 @@ class SetState:
         self.complete = False
         """Whether a starting schema was given: a table that is not in it does not exist."""
         if start is not None:
-            self._take(start)
+            self._take(start, details or Details())
 
     # -- questions ------------------------------------------------------------------------------
 
@@ -141,8 +142,10 @@ class SetState:
         before = handler(self, node, migration, judged) if handler else None
         self.builder.apply(kind, node, statement.sql)
         if before is not None:
+            # What a table is created with is valid from the start, NOT VALID or not.
+            fresh = kind in ("CreateStmt", "CreateForeignTableStmt")
             for key, constraint, column in before:
-                self._note(key, constraint, column, migration)
+                self._note(key, constraint, column, migration, validated=fresh)
 
     def _create(self, node: Node, migration: int, judged: bool) -> _Pending:
         relation = node.get("relation") or node.get("view") or node.get("into", {}).get("rel")
@@ -203,13 +206,31 @@ class SetState:
                 if name in known:
                     known[name] = replace(known[name], validated=True)
             elif what == "AT_DropColumn":
+                if command.get("behavior") == "DROP_CASCADE":
+                    self._drop_readers(key, name)
                 self.modifiers.pop((key, name), None)
                 known = self.constraints.get(key, {})
                 for gone in [c.name for c in known.values() if name in (*c.columns, *c.not_null)]:
                     del known[gone]
         return pending
 
-    def _note(self, key: Key, node: Node, column: str | None, migration: int) -> None:
+    def _drop_readers(self, key: Key, column: str) -> None:
+        """Drop the views that CASCADE takes along with a column."""
+        relations = self._state.relations
+        if not any(r.definition for r in relations.values()):
+            return
+        from sqladvisor.migrate.reads import readers
+
+        for view in readers(list(relations.values()), self.catalog, key, column):
+            before = set(relations)
+            self._state.drop_relation((view.schema, view.name))
+            for gone in before - set(relations):
+                self.created.pop(gone, None)
+                self.constraints.pop(gone, None)
+
+    def _note(
+        self, key: Key, node: Node, column: str | None, migration: int, *, validated: bool
+    ) -> None:
         """Remember a constraint that was just added."""
         kind = _KINDS.get(str(node.get("contype", "")))
         if kind is None:
@@ -225,7 +246,7 @@ class SetState:
             kind,
             columns,
             not_null_columns(raw) if kind == "check" else columns if kind == "not null" else (),
-            not node.get("skip_validation"),
+            validated or not node.get("skip_validation"),
             bool(node.get("is_enforced")) or "enforced" not in self._sql.lower(),
             bool(node.get("deferrable")),
             migration,
@@ -360,14 +381,20 @@ class SetState:
             self.settings.pop(name, None)
         return None
 
-    def _take(self, start: Catalog) -> None:
+    def _take(self, start: Catalog, details: Details) -> None:
         """Know the constraints of a catalog read elsewhere."""
         self.complete = True
+        self.modifiers.update(details.modifiers)
+        self.default_partitions.update(details.default_partitions)
+        self.constrained_domains |= details.constrained_domains
         for key, relation in start.relations.items():
             known = self.constraints.setdefault(key, {})
-            for i, check in enumerate(relation.checks):
-                name = f"{relation.name}_check{i}"
-                known[name] = Constraint(name, "check", (), _not_null_of(check))
+            for name, check in details.checks.get(key, {}).items():
+                self._state.constraints.setdefault(key, {})[name] = "check", check.text
+                known[name] = Constraint(
+                    name, "check", check.columns, _not_null_of(check.text), check.validated,
+                    check.enforced,
+                )  # fmt: skip
             for fk in relation.foreign_keys:
                 target = (fk.target_schema, fk.target)
                 known[fk.name] = Constraint(

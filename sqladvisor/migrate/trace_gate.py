@@ -39,12 +39,13 @@ from sqladvisor.server.connect import connect_target, one_line, resolve_dsn
 from sqladvisor.server.dump import dump_schema, unreadable
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.sandbox import Loaded, Sandbox
+from sqladvisor.server.snapshot import read_workload
 from sqladvisor.server.statistics import assume_rows, read_statistics
 from sqladvisor.sql.source import read_source
 from sqladvisor.sql.statement import Statement
 
 if TYPE_CHECKING:
-    from sqladvisor.catalog.snapshot import Snapshot
+    from sqladvisor.catalog.snapshot import WorkloadQuery
     from sqladvisor.migrate.gate import GateOptions
     from sqladvisor.server.binaries import Binaries
 
@@ -73,6 +74,11 @@ class _Known:
     ddl: str | None = None
     statistics: Statistics | None = None
     sizes: Mapping[Key, Size] = field(default_factory=dict)
+    workload: Sequence[WorkloadQuery] = ()
+    """The statements that its server has counted; ``lacking`` says what is not among them."""
+    lacking: Sequence[str] = ()
+    source: str = ""
+    """Where they were counted, in words."""
 
 
 def try_set(
@@ -90,15 +96,15 @@ def try_set(
     """
     tried = Tried(list(findings))
     workload = _workload(options.workload, tried)
-    if start.snapshot is not None and not options.workload:
-        workload = _recorded(start.snapshot, tried)
     if not any(m.judged and m.up for m in migrations.migrations):
         return tried
     try:
         with ExitStack() as stack:
             say("starting PostgreSQL")
             binaries = find_binaries(options.postgres_bin)
-            known = _known(binaries, start, options, bool(workload), say)
+            known = _known(binaries, start, options, say)
+            if not options.workload:
+                workload = _recorded(known, tried)
             cluster = stack.enter_context(Cluster(binaries, progress=say))
             number = cluster.version_num
             tried.server = f"traced on embedded PostgreSQL {number // 10000}.{number % 10000}"
@@ -204,22 +210,24 @@ def _first(notes: Sequence[str]) -> list[str]:
     ]
 
 
-def _known(
-    binaries: Binaries, start: Start, options: GateOptions, workload: bool, say: Say
-) -> _Known:
-    if start.snapshot is not None:
+def _known(binaries: Binaries, start: Start, options: GateOptions, say: Say) -> _Known:
+    snapshot = start.snapshot
+    if snapshot is not None:
         return _Known(
-            start.snapshot.schema, start.snapshot.statistics, sizes_of_snapshot(start.snapshot)
-        )
+            snapshot.schema, snapshot.statistics, sizes_of_snapshot(snapshot), snapshot.workload,
+            snapshot.workload_missing, "the snapshot",
+        )  # fmt: skip
     sizes = sizes_of_catalog(start.catalog) if start.catalog is not None else {}
     if options.dsn is None:
         return _Known(sizes=sizes)
     dsn = resolve_dsn(None if options.dsn == "env" else options.dsn)
     say("reading the server's schema")
     with connect_target(dsn) as connection:
+        connection.execute("SET client_encoding = 'UTF8'")
         ddl = dump_schema(binaries, dsn, os.environ, unreadable(connection))
-        statistics = read_statistics(connection) if workload else None
-    return _Known(ddl, statistics, sizes)
+        counted, lacking = ([], []) if options.workload else read_workload(connection)
+        statistics = read_statistics(connection)
+    return _Known(ddl, statistics, sizes, counted, lacking, "the server's pg_stat_statements")
 
 
 def _workload(paths: Sequence[str], tried: Tried) -> list[Statement]:
@@ -233,16 +241,21 @@ def _workload(paths: Sequence[str], tried: Tried) -> list[Statement]:
     return [context.statement for context in audited.contexts]
 
 
-def _recorded(snapshot: Snapshot, tried: Tried) -> list[Statement]:
-    """The statements that the snapshot's server had counted, each under a name of its own."""
+def _recorded(known: _Known, tried: Tried) -> list[Statement]:
+    """The statements that the server had counted, each under a name of its own."""
     from sqladvisor.workload.weights import PLACE, about_the_system, parsed
 
     found = []
-    for number, query in enumerate(snapshot.workload, 1):
+    for number, query in enumerate(known.workload, 1):
         context = parsed(query.text, EMPTY)
         if context is not None and not about_the_system(context):
             found.append(replace(context.statement, path=f"{PLACE} {number}", line=0))
-    tried.notes += snapshot.workload_missing
+    if found:
+        those = "1 statement" if len(found) == 1 else f"{len(found)} statements"
+        tried.notes.append(
+            f"no --workload: the {those} of {known.source} stand{'s' * (len(found) == 1)} for it"
+        )
+    tried.notes += known.lacking
     return found
 
 

@@ -71,7 +71,7 @@ def take_snapshot(
             schema = without_secrets(dump_schema(binaries, dsn, os.environ, unreadable(connection)))
             say("reading statistics")
             statistics = read_statistics(connection)
-            queries, missing = _workload(connection) if workload else ([], [])
+            queries, missing = read_workload(connection) if workload else ([], [])
             row = connection.execute(DATABASE.encode()).fetchone()
             assert row is not None
             snapshot = Snapshot(
@@ -135,8 +135,11 @@ def without_secrets(schema: str) -> str:
     )
 
 
-def _workload(connection: psycopg.Connection) -> tuple[list[WorkloadQuery], list[str]]:
-    """The statements of pg_stat_statements without a constant or comment, and what is missing."""
+def read_workload(connection: psycopg.Connection) -> tuple[list[WorkloadQuery], list[str]]:
+    """The statements of pg_stat_statements without a constant or comment, and what is missing.
+
+    Raises psycopg.Error only when the connection fails.
+    """
     row = connection.execute(_EXTENSION).fetchone()
     if row is None:
         return [], ["no workload: pg_stat_statements is not installed in this database"]

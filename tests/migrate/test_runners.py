@@ -136,8 +136,8 @@ def test_flyway_orders_versions_undo_and_repeatables() -> None:
         }
     )
     assert found.runner == "flyway"
-    assert order(found) == ["2", "2.1", "10", "R"]
-    assert found.migrations[0].down is not None
+    assert order(found) == ["1", "2", "2.1", "10", "R"]
+    assert found.migrations[1].down is not None
     assert found.migrations[-1].repeatable
     assert any("baseline" in n for n in found.notes)
 
