@@ -16,6 +16,8 @@ from sqladvisor.sql.source import read_source, statements
 HERE = Path(__file__).parent / "tpch"
 TABLES = ("region", "nation", "part", "supplier", "partsupp", "customer", "orders", "lineitem")
 CHUNK = 1 << 20
+DEFAULT_TARGET = 100
+"""PostgreSQL's default_statistics_target."""
 STATISTICS_TARGET = 2000
 """ANALYZE samples 300 times as many rows. With the default of 100 it takes the 1.5 million values of
 l_orderkey for some 390,000, another number each time. Relative costs move by .001 to .02 between two

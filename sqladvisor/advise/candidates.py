@@ -47,6 +47,8 @@ class Limits:
     pairs: bool = False
     """Also every ordered pair of the columns that the statement reads: one covers what it needs of
     the table, or serves another statement as well."""
+    small: bool = False
+    """Also on tables of few rows, where an index saves next to nothing as a rule."""
 
 
 AUDIT = Limits()

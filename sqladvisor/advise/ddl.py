@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from sqladvisor.advise.candidates import table_of
 from sqladvisor.advise.offers import Offered
-from sqladvisor.catalog.model import Catalog
+from sqladvisor.catalog.model import Catalog, Relation
+from sqladvisor.server.whatif import HypotheticalIndex
 from sqladvisor.sql.quote import identifier
 
 LONGEST = 63
@@ -18,33 +20,36 @@ def create_sql(offered: Offered, catalog: Catalog) -> str:
     """DDL that makes an index without blocking writes; several statements for a partitioned table.
 
     CREATE INDEX CONCURRENTLY is refused on a partitioned table (manual, 5.12.2.2): an index on it
-    alone first, then one on each partition, which is attached.
+    alone first, then one on each partition, which is attached. So at every level: the index of a
+    partition that is partitioned itself is attached when its own partitions' are, as it is invalid
+    until then and would make the one above invalid.
     """
     index = offered.index
     assert index is not None
-    relation = offered.relation
-    if relation.kind != "partitioned":
+    if offered.relation.kind != "partitioned":
         return index.ddl(concurrently=True) + ";"
-    leaves = [catalog.relations[key] for key in relation.leaves if key in catalog.relations]
-    if any(_below(catalog, leaf.schema, leaf.name) > 1 for leaf in leaves):
-        return index.ddl() + ";"  # partitions of partitions: attached by hand, level by level
+    return "\n".join(_levels(index, offered.relation, catalog))
+
+
+def _levels(index: HypotheticalIndex, relation: Relation, catalog: Catalog) -> Iterator[str]:
+    """The statements for a partitioned table: its own index, and its partitions' attached to it."""
     name = _name(relation.name, index.keys)
-    lines = [replace(index, table=f"ONLY {index.table}").ddl(identifier(name)) + ";"]
-    schema = "" if relation.schema == "public" else f"{identifier(relation.schema)}."
-    for leaf in leaves:
-        own = _name(leaf.name, index.keys)
-        made = replace(index, table=table_of(leaf)).ddl(identifier(own), concurrently=True)
-        place = "" if leaf.schema == "public" else f"{identifier(leaf.schema)}."
-        lines.append(f"{made};")
-        lines.append(
-            f"ALTER INDEX {schema}{identifier(name)} ATTACH PARTITION {place}{identifier(own)};"
+    yield replace(index, table=f"ONLY {table_of(relation)}").ddl(identifier(name)) + ";"
+    for child in [catalog.relations[key] for key in relation.children if key in catalog.relations]:
+        own = _name(child.name, index.keys)
+        if child.kind == "partitioned":
+            yield from _levels(index, child, catalog)
+        else:
+            made = replace(index, table=table_of(child)).ddl(identifier(own), concurrently=True)
+            yield f"{made};"
+        yield (
+            f"ALTER INDEX {_schema(relation)}{identifier(name)} "
+            f"ATTACH PARTITION {_schema(child)}{identifier(own)};"
         )
-    return "\n".join(lines)
 
 
-def _below(catalog: Catalog, schema: str, name: str) -> int:
-    """How many partitioned tables a partition lies below."""
-    return sum((schema, name) in r.leaves for r in catalog.relations.values())
+def _schema(relation: Relation) -> str:
+    return "" if relation.schema == "public" else f"{identifier(relation.schema)}."
 
 
 def _name(table: str, keys: tuple[str, ...]) -> str:

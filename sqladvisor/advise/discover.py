@@ -23,6 +23,8 @@ class Found:
     """What a search for one statement proved: no plan is cheaper, its indexes paid, than ``bound``."""
 
     bound: float
+    floor: float
+    """No plan that is not known now is cheaper than this, its indexes paid."""
     complete: bool
 
 
@@ -45,21 +47,19 @@ def search(
     def pay(indexes: IndexSet) -> float:
         return sum(price.get(i, 0.0) for i in members(indexes))
 
-    best = min(
-        (weight * c + pay(used) for used, c in priced.atoms.items() if not used & ~fitting),
-        default=float("inf"),
-    )
+    best = lowest(priced, price, fitting)
     start = priced.calls
     heap: list[tuple[float, int, IndexSet, IndexSet]] = [(0.0, 0, priced.relevant & fitting, 0)]
     tie = 0
+    skipped = float("inf")
     while heap:
         bound, _, visible, paid = heap[0]
         if bound >= best + slack:
-            return Found(min(best, bound), True)
+            break
         answer = priced.known(visible)
         if answer is None:
             if priced.calls - start >= calls:
-                return Found(min(best, bound), False)
+                return Found(min(best, bound), min(best + slack, bound, skipped), False)
             answer = priced.plan(visible)
         heapq.heappop(heap)
         best = min(best, weight * answer.cost + pay(answer.used))
@@ -76,12 +76,26 @@ def search(
             heapq.heappush(heap, (lower, tie, affordable, paid))
             continue
         unpaid = [i for i in members(answer.used & ~paid) if free or price.get(i, 0.0) > 0]
+        if not free and answer.used & ~paid:
+            skipped = min(skipped, lower)
         for index in sorted(unpaid, key=lambda i: (-price.get(i, 0.0), i)):
             tie += 1
             bound = weight * answer.cost + pay(paid)
             heapq.heappush(heap, (bound, tie, visible & ~(1 << index), paid))
             paid |= 1 << index
-    return Found(best, True)
+    return Found(best, min(best + slack, skipped), True)
+
+
+def lowest(priced: Priced, price: Mapping[int, float], fitting: IndexSet) -> float:
+    """The cheapest known plan, its indexes paid."""
+    return min(
+        (
+            priced.weight * c + sum(price.get(i, 0.0) for i in members(used))
+            for used, c in priced.atoms.items()
+            if not used & ~fitting
+        ),
+        default=float("inf"),
+    )
 
 
 def shares(

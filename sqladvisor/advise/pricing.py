@@ -9,13 +9,16 @@ more than it was asked: a plan made with the indexes V that uses U ⊆ V
 
 Where the two bounds meet, the cost is known without a call. Both rest on the planner choosing the
 cheapest plan it can make, which is how PostgreSQL chooses (add_path(), optimizer/util/pathnode.c),
-but for rare fuzzy ties of 1 %; what is advised in the end is explained for real.
+but for fuzzy ties: of two paths within 1 % it keeps the one that starts earlier or is better sorted,
+so an index that is merely there can make the whole plan a little dearer. What is advised in the end
+is explained for real (``confirm``), and which index hides which plan is remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 IndexSet = int
 """A set of offered indexes, as a bit mask."""
@@ -61,15 +64,49 @@ class Priced:
     atoms: dict[IndexSet, float] = field(default_factory=dict)
     """The least known cost of a plan that uses exactly these indexes."""
     calls: int = 0
+    hidden: dict[IndexSet, IndexSet] = field(default_factory=dict)
+    """For a plan that uses exactly these indexes those which hide it: with one of them in view the
+
+    planner was seen to take a dearer plan."""
+    _asked: dict[IndexSet, Answer] = field(default_factory=dict)
 
     def plan(self, visible: IndexSet) -> Answer:
         """The cheapest plan with these indexes, from what is known or from the planner."""
         visible &= self.relevant
         return self.known(visible) or self._call(visible)
 
+    def confirm(self, visible: IndexSet) -> Answer:
+        """The planner's own plan with exactly these indexes. Where it is dearer than one it could
+
+        have taken, the index that hides that one is looked for."""
+        visible &= self.relevant
+        while True:
+            answer = self._asked.get(visible) or self._call(visible)
+            better = self.above(visible)
+            if better is None or better.cost >= answer.cost * (1 - EXACT):
+                return answer
+            if not self._hide(visible, better):
+                return answer
+
+    def _hide(self, visible: IndexSet, better: Answer) -> bool:
+        """Find an index without which the planner takes the plan that it overlooks."""
+        for index in members(visible & ~better.used & ~self.hidden.get(better.used, 0)):
+            without = visible & ~(1 << index)
+            answer = self._asked.get(without) or self._call(without)
+            if answer.cost <= better.cost * (1 + EXACT):
+                self.hidden[better.used] = self.hidden.get(better.used, 0) | 1 << index
+                return True
+        return False
+
+    def has(self, used: IndexSet, visible: IndexSet) -> bool:
+        """Whether a plan that uses these indexes can be had with those in view."""
+        return not used & ~visible and not self.hidden.get(used, 0) & visible
+
     def known(self, visible: IndexSet) -> Answer | None:
         """The cheapest plan with these indexes where earlier answers settle it."""
         visible &= self.relevant
+        if visible in self._asked:
+            return self._asked[visible]
         above = self.above(visible)
         if above is None or above.cost > self.below(visible) * (1 + EXACT):
             return None
@@ -79,7 +116,7 @@ class Priced:
         """The cheapest known plan that these indexes allow."""
         best = None
         for answer in self.answers:
-            if not answer.used & ~visible and (best is None or answer.cost < best.cost):
+            if (best is None or answer.cost < best.cost) and self.has(answer.used, visible):
                 best = answer
         return best
 
@@ -92,6 +129,7 @@ class Priced:
         used, cost = self.ask(visible)
         answer = Answer(visible, used, cost)
         self.answers.append(answer)
+        self._asked[visible] = answer
         if cost < self.atoms.get(used, float("inf")):
             self.atoms[used] = cost
         return answer
@@ -107,11 +145,14 @@ class Priced:
         return self.plan(self.relevant).cost
 
 
-def undominated(atoms: dict[IndexSet, float]) -> list[tuple[IndexSet, float]]:
-    """The atoms that no other undercuts with fewer indexes; cheapest first."""
+def undominated(
+    atoms: Mapping[IndexSet, float], hidden: Mapping[IndexSet, IndexSet] = MappingProxyType({})
+) -> list[tuple[IndexSet, float]]:
+    """The atoms that no other undercuts with fewer indexes wherever they can be had; cheapest first."""
     kept: list[tuple[IndexSet, float]] = []
     for used, cost in sorted(atoms.items(), key=lambda a: (a[1], a[0].bit_count(), a[0])):
-        if not any(not other & ~used for other, _ in kept):
+        by = hidden.get(used, 0)
+        if not any(not other & ~used and not hidden.get(other, 0) & ~by for other, _ in kept):
             kept.append((used, cost))
     return kept
 

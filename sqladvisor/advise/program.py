@@ -8,7 +8,7 @@ statements give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import highspy
@@ -17,7 +17,7 @@ import numpy as np
 # The class beneath highspy.Highs, which prints a banner on standard output when it is made.
 from highspy._core import _Highs
 
-from sqladvisor.advise.pricing import IndexSet, members
+from sqladvisor.advise.pricing import IndexSet, members, set_of
 
 MB = 1e6
 GAP = 1e-6
@@ -38,6 +38,20 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """What was proven of a statement's plans that are not known: none costs less than ``cost``
+
+    without the parts that it pays for indexes, however cheap they be."""
+
+    cost: float
+    parts: Mapping[int, float] = field(default_factory=dict)
+
+    def under(self, chosen: IndexSet) -> float:
+        """No unknown plan with these indexes costs less."""
+        return self.cost - sum(self.parts.get(i, 0.0) for i in members(chosen))
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """What to choose from. Costs in planner cost units, sizes in bytes."""
 
@@ -52,6 +66,12 @@ class Problem:
     """Indexes that must be there."""
     keep_one: Sequence[IndexSet] = ()
     """Sets of which one index must be there."""
+    hidden: Sequence[Mapping[IndexSet, IndexSet]] = ()
+    """For each statement the atoms that cannot be had where one of some other indexes is there."""
+    floors: Sequence[Sequence[Floor]] = ()
+    """For each statement what bounds the plans that are not known. Where given, a statement may run
+
+    by one of those: the optimum then is a bound for every choice, whatever else is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +85,8 @@ class Solution:
     """No choice among these atoms costs less."""
     complete: bool
     """Whether the gap was closed; else the time limit ended it."""
+    unknown: tuple[int, ...] = ()
+    """The statements that it lets run by a plan nobody has seen yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +122,10 @@ def solve(
     for column, number in enumerate(model.indexes):
         if values[column] > 0.5:
             chosen |= 1 << number
+    unknown = tuple(n for n, column in model.unknown.items() if values[column] > 0.5)
     bound = info.mip_dual_bound if model.indexes else info.objective_function_value
     return Solution(
-        chosen, info.objective_function_value * model.scale, bound * model.scale, complete
+        chosen, info.objective_function_value * model.scale, bound * model.scale, complete, unknown
     )
 
 
@@ -128,11 +151,15 @@ class _Model:
         for atoms in problem.atoms:
             for used, _ in atoms:
                 mentioned |= used
+        for floors in problem.floors:
+            for floor in floors:
+                mentioned |= set_of(i for i, part in floor.parts.items() if part)
         self.problem = problem
         self.indexes = list(members(mentioned))
         whole = sum(max((c for _, c in atoms), default=0.0) for atoms in problem.atoms)
         self.scale = whole / OBJECTIVE or 1.0
         self.links: dict[tuple[int, int], int] = {}
+        self.unknown: dict[int, int] = {}
         self._column = {number: place for place, number in enumerate(self.indexes)}
         self._build(budget, relaxed)
 
@@ -159,13 +186,20 @@ class _Model:
         for number, atoms in enumerate(problem.atoms):
             places = []
             users: dict[int, list[int]] = {}
+            hidden = problem.hidden[number] if problem.hidden else {}
             for used, cost in atoms:
                 place = len(costs)
+                for index in members(hidden.get(used, 0)):
+                    if index in column:
+                        rows.append((-highspy.kHighsInf, 1.0, [place, column[index]], [1.0, 1.0]))
                 costs.append(cost / self.scale)
                 lower.append(0.0)
                 places.append(place)
                 for index in members(used):
                     users.setdefault(index, []).append(place)
+            if problem.floors:
+                places.append(len(costs))
+                self._unknown(number, costs, lower, rows)
             rows.append((1.0, 1.0, places, [1.0] * len(places)))
             for index, using in users.items():
                 self.links[number, index] = len(rows)
@@ -184,7 +218,34 @@ class _Model:
             for index in members(shared.indexes):
                 if index in column:
                     rows.append((-highspy.kHighsInf, 0.0, [column[index], place], [1.0, -1.0]))
-        self.highs = _highs(costs, lower, rows, relaxed)
+        free = {place + 1 for place in self.unknown.values()}
+        self.highs = _highs(costs, lower, rows, relaxed, free)
+
+    def _unknown(
+        self,
+        number: int,
+        costs: list[float],
+        lower: list[float],
+        rows: list[tuple[float, float, list[int], list[float]]],
+    ) -> None:
+        """Columns for a plan that is not known: whether it is taken, and what it costs at least."""
+        place = self.unknown[number] = len(costs)
+        costs += [0.0, 1.0]
+        lower += [0.0, 0.0]
+        for floor in self.problem.floors[number]:
+            parts = {
+                self._column[i]: part / self.scale
+                for i, part in floor.parts.items()
+                if i in self._column and part
+            }
+            rows.append(
+                (
+                    0.0,
+                    highspy.kHighsInf,
+                    [place, place + 1, *parts],
+                    [-floor.cost / self.scale, 1.0, *parts.values()],
+                )
+            )
 
 
 def _highs(
@@ -192,6 +253,7 @@ def _highs(
     lower: list[float],
     rows: list[tuple[float, float, list[int], list[float]]],
     relaxed: bool,
+    free: Collection[int],
 ) -> _Highs:
     highs = _Highs()
     for name, value in (
@@ -202,7 +264,7 @@ def _highs(
     lp.num_col_, lp.num_row_ = len(costs), len(rows)
     lp.col_cost_ = np.array(costs)
     lp.col_lower_ = np.array(lower)
-    lp.col_upper_ = np.ones(len(costs))
+    lp.col_upper_ = np.array([highspy.kHighsInf if c in free else 1.0 for c in range(len(costs))])
     lp.row_lower_ = np.array([r[0] for r in rows])
     lp.row_upper_ = np.array([r[1] for r in rows])
     lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
@@ -211,7 +273,8 @@ def _highs(
     lp.a_matrix_.index_ = np.array([p for r in rows for p in r[2]], dtype=np.int32)
     lp.a_matrix_.value_ = np.array([v for r in rows for v in r[3]])
     if not relaxed:
-        lp.integrality_ = [highspy.HighsVarType.kInteger] * len(costs)
+        whole, real = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
+        lp.integrality_ = [real if c in free else whole for c in range(len(costs))]
     highs.passModel(lp)
     return highs
 

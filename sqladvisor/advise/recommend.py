@@ -156,7 +156,8 @@ def recommend(
     writes: dict[tuple[str, str], TableWrites] | None = None,
 ) -> Recommendation:
     """What to create and drop for a workload. The same input gives the same advice."""
-    offers = Offers(whatif, catalog, settings.limits, _small)
+    small = _none if settings.limits.small else _small
+    offers = Offers(whatif, catalog, settings.limits, small)
     if getattr(whatif, "hides_existing", True):
         offers.add_existing(lambda r, i: True)
     missed = offers.add(
@@ -172,6 +173,9 @@ def recommend(
         again = optimiser.choose(settings.budget_bytes, stop)  # with what the curve has taught
         choice = min(again, choice, key=lambda c: c.value)
     chosen, covered = _consolidate(offers, optimiser, choice.indexes)
+    if not stop.now(optimiser.calls):
+        for priced in offers.priced:
+            priced.confirm(chosen)
     unplanned = tuple((workload.queries[n].name, why) for n, why in offers.unplanned)
     result = Recommendation(
         _creates(offers, chosen, upkeep),
@@ -209,6 +213,10 @@ def _pages(relation: Relation, catalog: Catalog) -> int:
 
 def _small(relation: Relation) -> bool:
     return relation.rows is not None and relation.rows < SMALL_RELATION_ROWS
+
+
+def _none(relation: Relation) -> bool:
+    return False
 
 
 def _budget(choice: Choice) -> float:

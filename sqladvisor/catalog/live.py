@@ -91,7 +91,9 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpers
                SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid
                UNION ALL
                SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below b ON i.inhparent = b.inhrelid)
-           SELECT inhrelid::int8 FROM below) END
+           SELECT inhrelid::int8 FROM below) END,
+       CASE WHEN c.relkind = 'p' THEN ARRAY(
+           SELECT i.inhrelid::int8 FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) END
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
@@ -215,6 +217,7 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
     relations = {}
     for (
         oid, schema, name, kind, temporary, tuples, pages, definition, key, partition, visible, writes, below,
+        children,
     ) in relation_rows:  # fmt: skip
         rows = _rows(kind, tuples, pages, version)
         relations[schema, name] = Relation(
@@ -234,6 +237,7 @@ def read_catalog(connection: psycopg.Connection[Any], *, include_system: bool = 
             visible if rows is not None and kind in "rm" else None,
             Writes(*writes) if kind in "rm" else None,
             tuple(sorted(named[o] for o in below or () if kinds.get(o) == "r")),
+            tuple(sorted(named[o] for o in children or () if kinds.get(o) in ("r", "p"))),
         )
     return Catalog(
         relations,

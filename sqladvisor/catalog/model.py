@@ -151,6 +151,8 @@ class Relation:
     writes: Writes | None = None
     leaves: tuple[tuple[str, str], ...] = ()
     """Of a partitioned table on a server: (schema, name) of the partitions that hold its rows."""
+    children: tuple[tuple[str, str], ...] = ()
+    """Of a partitioned table on a server: (schema, name) of its own partitions, without theirs."""
 
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name == name), None)

@@ -20,6 +20,7 @@ from sqladvisor.errors import InputError
 from sqladvisor.indexer import Options, advise, advise_on, parse_size
 from sqladvisor.report import indexes as reporting
 from sqladvisor.report.model import Report
+from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.target import Target, open_sandbox
 
 SCHEMA = """
@@ -332,6 +333,19 @@ CREATE VIEW open_docs AS SELECT id, name, "Select" FROM docs WHERE state = 'Open
 CREATE TABLE logs (at date NOT NULL, who int NOT NULL, what text) PARTITION BY RANGE (at);
 CREATE TABLE logs_1 PARTITION OF logs FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
 CREATE TABLE "Logs 2" PARTITION OF logs FOR VALUES FROM ('2021-01-01') TO ('2022-01-01');
+CREATE SCHEMA "Old";
+CREATE TABLE hits (at date NOT NULL, who int NOT NULL, what text) PARTITION BY RANGE (at);
+CREATE TABLE hits_1 PARTITION OF hits FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')
+    PARTITION BY LIST (what);
+CREATE TABLE "Old"."Hits a" PARTITION OF hits_1 FOR VALUES IN ('a') PARTITION BY HASH (who);
+CREATE TABLE "Old".hits_a0 PARTITION OF "Old"."Hits a" FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE "Old".hits_a1 PARTITION OF "Old"."Hits a" FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE TABLE hits_other PARTITION OF hits_1 DEFAULT;
+CREATE TABLE hits_2 PARTITION OF hits FOR VALUES FROM ('2021-01-01') TO ('2022-01-01');
+CREATE TABLE hits_3 PARTITION OF hits FOR VALUES FROM ('2022-01-01') TO ('2023-01-01')
+    PARTITION BY RANGE (at);  -- has no partitions yet
+INSERT INTO hits SELECT date '2020-01-01' + i % 700, i % 5000, CASE WHEN i % 2 = 0 THEN 'a' ELSE 'b' END
+    FROM generate_series(1, 30000) i;
 INSERT INTO logs SELECT date '2020-01-01' + i % 700, i % 5000, 'w' FROM generate_series(1, 30000) i;
 """
 
@@ -387,6 +401,29 @@ def test_partitioned_tables_get_an_index_on_each_partition(kinds: Run) -> None:
     # The DDL is run as it is shown, but for CONCURRENTLY.
     assert not [n for n in report.notes if "not verified" in n]
     assert found.measured[0].time_after_ms < found.measured[0].time_before_ms
+
+
+def test_partitions_of_partitions_get_theirs_level_by_level(kinds: Run, cluster: Cluster) -> None:
+    _, found = kinds("SELECT at, what FROM hits WHERE who = 77;")
+    (create,) = found.creates
+    cluster.create_database("levels")
+    with cluster.connect("levels") as connection:
+        connection.execute(KINDS)
+        for statement in create.sql.splitlines():  # as it is shown, CONCURRENTLY included
+            connection.execute(statement.encode())
+        rows = connection.execute(
+            "SELECT i.indrelid::regclass::text, i.indisvalid FROM pg_index i "
+            "JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relname LIKE '%advised%' ORDER BY 1"
+        ).fetchall()
+        assert [name for name, _ in rows] == sorted(
+            ["hits", "hits_1", "hits_2", "hits_3", "hits_other", '"Old"."Hits a"', '"Old".hits_a0',
+             '"Old".hits_a1']
+        )  # fmt: skip
+        assert all(valid for _, valid in rows)
+        # They are one tree: what goes on the table goes on all partitions.
+        connection.execute("DROP INDEX " + create.sql.split()[2])
+        left = connection.execute("SELECT count(*) FROM pg_class WHERE relname LIKE '%advised%'")
+        assert left.fetchone() == (0,)
 
 
 def test_an_existing_index_is_not_worth_more_than_its_upkeep(kinds: Run) -> None:

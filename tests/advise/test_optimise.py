@@ -11,9 +11,9 @@ from itertools import combinations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sqladvisor.advise.optimise import Optimiser, Stop, Terms
+from sqladvisor.advise.optimise import CLOSED, Optimiser, Stop, Terms
 from sqladvisor.advise.pricing import IndexSet, Priced, members, set_of, undominated
-from sqladvisor.advise.program import Problem, Shared, relax, solve
+from sqladvisor.advise.program import Floor, Problem, Shared, relax, solve
 
 INDEXES = 6
 Plans = list[tuple[IndexSet, float]]
@@ -72,8 +72,8 @@ def test_the_choice_is_the_best_there_is_and_the_bound_holds(
     best = brute(workload, bytes_of, budget * 1e6, upkeep)
     assert choice.size_bytes <= budget * 1e6
     assert choice.bound <= best * (1 + 1e-6)
-    # Searched within a thousandth of the bound, beyond which it does not look.
-    assert best * (1 - 1e-9) <= choice.value <= max(best, choice.bound) * 1.002
+    assert best * (1 - 1e-9) <= choice.value <= best * (1 + 1.01 * CLOSED)
+    assert choice.gap <= 1.01 * CLOSED
     assert abs(choice.cost - sum(cheapest(p, choice.indexes) for p in workload)) < 1e-6
 
 
@@ -146,3 +146,58 @@ def test_it_stops_when_told_to() -> None:
     assert not choice.complete
     assert choice.calls <= 4 + 2 * len(workload)
     assert choice.value <= 3000.0
+
+
+def test_an_index_that_hides_a_better_plan_is_seen_and_left_out() -> None:
+    # As add_path() does: with index 1 in view, and not index 2, the best plan of index 0 is dropped.
+    def ask(visible: IndexSet) -> tuple[IndexSet, float]:
+        if not visible & 1:
+            return 0, 1000.0
+        return 1, 505.0 if visible & 0b110 == 0b010 else 500.0
+
+    hidden = Priced(0b111, ask)
+    other = planner([(0, 100.0), (0b10, 99.0)])
+    terms = Terms({0: 1_000_000, 1: 0, 2: 9_000_000})
+    optimiser = Optimiser([hidden, other], terms)
+    choice = optimiser.choose(5e6, Stop())
+    # Nothing is promised that the planner would not do, and index 1 is not in the way.
+    assert list(members(choice.indexes)) == [0]
+    assert choice.cost == choice.value == 600.0
+    assert hidden.hidden == {1: 0b10}
+
+
+def test_what_hides_a_plan_is_named() -> None:
+    def ask(visible: IndexSet) -> tuple[IndexSet, float]:
+        if not visible & 1:
+            return 0, 900.0
+        return (0b1000, 505.0) if visible & 0b1000 else (1, 500.0)
+
+    priced = Priced(0b1111, ask)
+    assert priced.plan(0b0111).cost == 500.0
+    assert priced.plan(0b1111).cost == 505.0
+    assert priced.confirm(0b1101).cost == 505.0
+    assert priced.hidden == {1: 0b1000}
+    assert priced.above(0b1001) != priced.above(0b0001)
+    assert undominated({1: 500.0, 0b1001: 505.0}, priced.hidden) == [(1, 500.0), (0b1001, 505.0)]
+    problem = Problem([[(0, 900.0), (1, 500.0)]], {}, required=0b1000, hidden=[priced.hidden])
+    assert abs(solve(problem, None).cost - 900.0) < 1e-3
+
+
+@settings(max_examples=50, deadline=None)
+@given(statements, sizes_of, st.integers(0, 30), st.integers(1, 3))
+def test_floors_bound_what_is_not_known(
+    workload: list[Plans], sizes: list[int], budget: int, known: int
+) -> None:
+    """With some plans withheld the program's optimum is below the best there is, and says where."""
+    bytes_of = {n: s * 1_000_000 for n, s in enumerate(sizes)}
+    atoms = [plans[:known] for plans in workload]
+    parts = dict.fromkeys(range(INDEXES), 7.0)
+    floors = [
+        [Floor(min((c + 7.0 * u.bit_count() for u, c in plans[known:]), default=1e6), parts)]
+        for plans in workload
+    ]
+    solution = solve(Problem(atoms, bytes_of, floors=floors), budget * 1e6)
+    best = brute(workload, bytes_of, budget * 1e6, {})
+    assert solution.bound <= best + 1e-3
+    if not solution.unknown:
+        assert abs(solution.cost - best) <= 1e-2
