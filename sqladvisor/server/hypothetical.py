@@ -31,7 +31,7 @@ from sqladvisor.server.relation_files import (
     write_btree,
     write_gin,
 )
-from sqladvisor.server.shadow import TOOLS, Shadow, restore_column
+from sqladvisor.server.shadow import TOOLS, Shadow, restore_columns
 from sqladvisor.sql.quote import qualified
 
 PAGE = 8192
@@ -230,8 +230,8 @@ def _expressions(
     for place, (number, key) in enumerate(numbered):
         values = known[place] if known else from_sample(key.sample, rows) if key.sample else {}
         if values:
-            restore_column(
-                connection, ColumnStatistics(name[0], name[1], "", "i", number, False, values)
+            restore_columns(
+                connection, [ColumnStatistics(name[0], name[1], "", "i", number, False, values)]
             )
 
 

@@ -47,11 +47,17 @@ _SKIPPED = frozenset(
      "CreateTableSpaceStmt", "AlterSystemStmt", "CommentStmt", "SecLabelStmt")
 )  # fmt: skip
 
+# With counts of rows, or in a superuser's session: not in a message with others.
+_WITH_ROWS = ("InsertStmt", "CopyStmt")
+_ALONE = (*_WITH_ROWS, "CreateExtensionStmt")
+
 _LEFT_OUT_SETTINGS = frozenset(("role", "session_authorization", "default_tablespace"))
 """Settings of a dump that name roles and disks of the machine it comes from."""
 _NO_ROLE = re.compile(r'role "(.+)" does not exist')
 _NO_COLLATION = re.compile(r'collation "(.+)" for encoding ".+" does not exist')
 DUMPED_TIMEOUT_MS = 60_000
+BATCH = 50
+"""Statements of a dump in one message: each takes a few locks until the last of them is done."""
 _CONTEXT_LINE = re.compile(r", line (\d+)")
 _OWN_PATH = '"$user", public'
 
@@ -106,7 +112,7 @@ class Sandbox:
         """A session as the owner, in autocommit."""
         return self.cluster.connect(self.name, user=ROLE)
 
-    def _loader(self) -> psycopg.Connection:
+    def loader(self) -> psycopg.Connection:
         """A session as the owner with triggers and foreign keys off.
 
         Only a superuser may switch them off, or have a role's sessions begin so.
@@ -164,16 +170,56 @@ class Sandbox:
                 owner.execute("RESET ALL")  # a dump empties the search path: for itself alone
                 owner.execute("SET client_min_messages = error")
                 owner.execute("SET check_function_bodies = off")
-                loaded.problems += statements(source)[1]
                 if dumped:
                     owner.execute(f"SET statement_timeout = {DUMPED_TIMEOUT_MS}")
-                for item in script(source, unread=dumped):
-                    kind = item.kind if isinstance(item, Statement) else "CopyStmt"
-                    if isinstance(item, Unread):
-                        self._run_unread(item, owner, loaded)
-                    elif rows or kind not in ("InsertStmt", "CopyStmt"):
-                        self._run(item, source, owner, admin, loaded, substitute=dumped)
+                    self._replay(source, owner, admin, loaded, rows)
+                else:
+                    loaded.problems += statements(source)[1]
+                    for item in script(source):
+                        if rows or _kind(item) not in _WITH_ROWS:
+                            self._run(item, source, owner, admin, loaded)
                 self._keep_search_path(owner)
+
+    def _replay(
+        self,
+        source: Source,
+        owner: psycopg.Connection,
+        admin: psycopg.Connection,
+        loaded: Loaded,
+        rows: bool,
+    ) -> None:
+        """Run a dump: many statements in one message, a transaction each; singly what fails."""
+        batch: list[Statement] = []
+
+        def flush() -> None:
+            try:
+                # A newline first: a statement's text may end in a comment.
+                owner.execute("\n;\n".join(s.sql for s in batch).encode())
+            except psycopg.Error:
+                if owner.closed:
+                    raise
+                for statement in batch:
+                    self._run(statement, source, owner, admin, loaded, substitute=True)
+            batch.clear()
+
+        for item in script(source, loaded.problems, unread=True):
+            if _kind(item) in _WITH_ROWS and not rows:
+                continue
+            if isinstance(item, Statement) and item.kind not in _ALONE:
+                if _left_out(item.kind, item.tree):
+                    loaded.skipped += 1
+                else:
+                    batch.append(item)
+                if len(batch) < BATCH:
+                    continue
+            if batch:
+                flush()
+            if isinstance(item, Unread):
+                self._run_unread(item, owner, loaded)
+            elif not isinstance(item, Statement) or item.kind in _ALONE:
+                self._run(item, source, owner, admin, loaded, substitute=True)
+        if batch:
+            flush()
 
     def _keep_search_path(self, owner: psycopg.Connection) -> None:
         """What a schema file has set its search path to holds for the queries about it, too."""
@@ -205,7 +251,7 @@ class Sandbox:
     def load_rows(self, tables: Iterable[TableRows], say: Callable[[str], None]) -> Loaded:
         """COPY rows into tables, constraint triggers off, and bring their sequences forward."""
         loaded = Loaded()
-        with self._loader() as loader:
+        with self.loader() as loader:
             for table, columns, chunks in tables:
                 say(f"loading rows of {table}")
                 target = sql.SQL(".").join(map(sql.Identifier, table.split(".")))
@@ -229,7 +275,7 @@ class Sandbox:
         with (
             self.cluster.connect(self.name) as admin,
             self.connect() as owner,
-            self._loader() as loader,
+            self.loader() as loader,
         ):
             for path in files:
                 say(f"loading rows of {path}")
@@ -508,6 +554,11 @@ def _generated(connection: psycopg.Connection, table: sql.Identifier) -> set[str
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     return iter(partial(file.read, CHUNK), b"")
+
+
+def _kind(item: object) -> str:
+    """A statement's kind; data and commands of psql belong to COPY."""
+    return item.kind if isinstance(item, Statement) else "" if isinstance(item, Unread) else "CopyStmt"
 
 
 def _left_out(kind: str, tree: Node) -> bool:

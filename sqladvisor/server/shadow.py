@@ -9,6 +9,7 @@ source's author is not trusted with this machine. Catalogs are changed by functi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ from sqladvisor.server.relation_files import (
     write_gin,
 )
 from sqladvisor.server.sandbox import ROLE, Loaded, Sandbox
-from sqladvisor.server.shadow_rows import insert_ends
+from sqladvisor.server.shadow_rows import batches, insert_ends
 from sqladvisor.server.statistics import PLANNER_SETTINGS
 from sqladvisor.sql.quote import qualified
 from sqladvisor.sql.source import read_source
@@ -64,6 +65,8 @@ CREATE FUNCTION {TOOLS}.evict(relation oid) RETURNS void
     AS 'SELECT {TOOLS}.pg_buffercache_evict_relation(relation)';
 """
 MAX_LEFT_OUT = 10
+BATCH = 500
+"""Relations or columns whose statistics are restored by one statement."""
 UNKNOWN_STORAGE = "unrecognized parameter"
 """How PostgreSQL refuses a storage parameter of another version: that changes no plan."""
 OWNER_TIMEOUT_MS = 120_000
@@ -113,15 +116,19 @@ def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) 
             owner.execute(f"SET statement_timeout = {OWNER_TIMEOUT_MS}")
             _settings(admin, name, statistics)
             _keep_local(admin)
-            insert_ends(admin, owner, statistics)
+            with sandbox.loader() as loader:
+                loader.execute("SET search_path = pg_catalog")
+                loader.execute("SET client_min_messages = error")
+                loader.execute(f"SET statement_timeout = {OWNER_TIMEOUT_MS}")
+                insert_ends(admin, loader, statistics)
             owner.execute("VACUUM (FREEZE, TRUNCATE OFF)")
             refused = _restore(owner, statistics)
             refused += restore_extended(
                 admin,
                 owner,
                 statistics.extended,
-                lambda schema, table, column, values: restore_column(
-                    owner, ColumnStatistics(schema, table, column, "r", 0, False, values)
+                lambda schema, table, column, values: restore_columns(
+                    owner, [ColumnStatistics(schema, table, column, "r", 0, False, values)]
                 ),
             )
             shadow.left_out += _first(refused)
@@ -192,35 +199,39 @@ def _settings(connection: psycopg.Connection, name: str, statistics: Statistics)
 
 def _restore(connection: psycopg.Connection, statistics: Statistics) -> list[str]:
     """Restore sizes and columns. What the shadow had to leave out is passed over."""
-    try:
-        with connection.pipeline():
-            for relation in statistics.relations:
-                _restore_relation(connection, relation)
-            for column in statistics.columns:
-                restore_column(connection, column)
-    except psycopg.Error:
-        if connection.closed:
-            raise
-    else:
-        return []
-    refused = []  # one after the other, to say which
-    items: list[RelationStatistics | ColumnStatistics] = [
-        *statistics.relations, *statistics.columns
-    ]  # fmt: skip
-    for item in items:
+    refused: list[str] = []
+    for relations in batches(statistics.relations, BATCH):
         try:
-            if isinstance(item, ColumnStatistics):
-                restore_column(connection, item)
-            else:
-                _restore_relation(connection, item)
-        except psycopg.Error as error:
+            _restore_relations(connection, relations)
+        except psycopg.Error:
             if connection.closed:
                 raise
-            what = (
-                f"{item.table}.{item.column}" if isinstance(item, ColumnStatistics) else item.name
-            )
-            refused.append(f"statistics of {item.schema}.{what} ({one_line(error)})")
+            for one in relations:  # one after the other, to say which
+                try:
+                    _restore_relations(connection, [one])
+                except psycopg.Error as error:
+                    _refuse(connection, error, one.schema, one.name, refused)
+    for columns in batches(statistics.columns, BATCH):
+        try:
+            restore_columns(connection, columns)
+        except psycopg.Error:
+            if connection.closed:
+                raise
+            for column in columns:
+                try:
+                    restore_columns(connection, [column])
+                except psycopg.Error as error:
+                    name = f"{column.table}.{column.column}"
+                    _refuse(connection, error, column.schema, name, refused)
     return refused
+
+
+def _refuse(
+    connection: psycopg.Connection, error: psycopg.Error, schema: str, name: str, refused: list[str]
+) -> None:
+    if connection.closed:
+        raise error
+    refused.append(f"statistics of {schema}.{name} ({one_line(error)})")
 
 
 _TEXT = ("text", "varchar", "bpchar")
@@ -253,33 +264,54 @@ def in_order(values: dict[str, str | None], base: str) -> dict[str, str | None]:
     return result
 
 
-def restore_column(connection: psycopg.Connection, column: ColumnStatistics) -> None:
-    """Restore one row of pg_stats, of a relation that the session's role owns."""
-    index = column.kind in "iI"
-    parts = ["'schemaname', %s::text", "'relname', %s::text", "'inherited', %s::boolean"]
-    values: list[object] = [column.schema, column.table, column.inherited]
-    parts.append("'attnum', %s::smallint" if index else "'attname', %s::text")
-    values.append(column.number if index else column.column)
-    for key, value in in_order(column.values, column.base).items():
-        if value is not None:
-            parts.append(f"'{key}', %s::{_TYPES[key]}")
-            values.append(value)
-    connection.execute(
-        "SELECT pg_restore_attribute_stats(" + ", ".join(parts) + ") "
-        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE n.nspname = %s AND c.relname = %s AND pg_get_userbyid(c.relowner) = user",
-        [*values, column.schema, column.table],
-    )
+# A field that is NULL is one that is not given.
+_RESTORE_COLUMNS = (
+    "SELECT pg_restore_attribute_stats('schemaname', n.nspname::text, 'relname', c.relname::text, "
+    "'attname', v.attname, 'attnum', v.attnum, 'inherited', v.inherited, "
+    + ", ".join(f"'{name}', v.{name}::{kind}" for name, kind in _TYPES.items())
+    + ") FROM json_to_recordset(%s::json) AS v (schema text, \"table\" text, attname text, "
+    "attnum smallint, inherited boolean, "
+    + ", ".join(f"{name} text" for name in _TYPES)
+    + ") JOIN pg_namespace n ON n.nspname = v.schema "
+    "JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.table "
+    "AND pg_get_userbyid(c.relowner) = user"
+).encode()
+_RESTORE_RELATIONS = """
+SELECT pg_restore_relation_stats('schemaname', n.nspname::text, 'relname', c.relname::text,
+    'relpages', v.relpages, 'reltuples', v.reltuples, 'relallvisible', v.relallvisible)
+FROM json_to_recordset(%s::json) AS v (schema text, name text, relpages integer, reltuples real,
+    relallvisible integer)
+JOIN pg_namespace n ON n.nspname = v.schema
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.name
+    AND pg_get_userbyid(c.relowner) = user"""
 
 
-def _restore_relation(connection: psycopg.Connection, r: RelationStatistics) -> None:
-    connection.execute(
-        "SELECT pg_restore_relation_stats('schemaname', n.nspname::text, 'relname', c.relname::text,"
-        " 'relpages', %s::integer, 'reltuples', %s::real, 'relallvisible', %s::integer)"
-        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = %s AND pg_get_userbyid(c.relowner) = user",
-        [r.relpages, r.reltuples, r.relallvisible, r.schema, r.name],
-    )
+def restore_columns(connection: psycopg.Connection, columns: Sequence[ColumnStatistics]) -> None:
+    """Restore rows of pg_stats, of relations that the session's role owns."""
+    rows = [
+        {
+            "schema": column.schema,
+            "table": column.table,
+            "inherited": column.inherited,
+            **({"attnum": column.number} if column.kind in "iI" else {"attname": column.column}),
+            **in_order(column.values, column.base),
+        }
+        for column in columns
+    ]
+    connection.execute(_RESTORE_COLUMNS, [json.dumps(rows)])
+
+
+def _restore_relations(
+    connection: psycopg.Connection, relations: Sequence[RelationStatistics]
+) -> None:
+    rows = [
+        {
+            "schema": r.schema, "name": r.name, "relpages": r.relpages, "reltuples": r.reltuples,
+            "relallvisible": r.relallvisible,
+        }
+        for r in relations
+    ]  # fmt: skip
+    connection.execute(_RESTORE_RELATIONS.encode(), [json.dumps(rows)])
 
 
 def _supposed_gins(
@@ -323,11 +355,7 @@ def _resize(
     connection.execute("CHECKPOINT")
     connection.execute(f"CREATE SCHEMA {TOOLS}")
     connection.execute(_TOOLS)
-    connection.execute(
-        f"SELECT {TOOLS}.pg_buffercache_evict_relation(c.oid) FROM pg_class c JOIN pg_namespace n "
-        "ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'r', 'm') AND n.nspname !~ '^pg_' "
-        "AND n.nspname <> 'information_schema'"
-    ).fetchall()
+    connection.execute(f"SELECT {TOOLS}.pg_buffercache_evict_all()").fetchall()
     heaps = {(r.schema, r.name): r.pages or r.relpages for r in statistics.relations}
     for relation, path in wanted:
         pages = relation.pages or relation.relpages

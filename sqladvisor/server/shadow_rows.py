@@ -6,8 +6,10 @@ histogram's. Constraints are off while the rows go in: ends of different columns
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from typing import TypeVar
 
 import psycopg
 from psycopg import sql
@@ -16,47 +18,74 @@ from sqladvisor.catalog.stand_ins import array_items
 from sqladvisor.catalog.statistics import Statistics
 from sqladvisor.server.sandbox import ROLE
 
+_T = TypeVar("_T")
 Ends = dict[str, tuple[str | None, str | None]]
+Table = tuple[str, str]
+"""Schema and name."""
+BATCH = 50
+"""Tables whose rows go in by one message."""
 
 
 def insert_ends(
     admin: psycopg.Connection, owner: psycopg.Connection, statistics: Statistics
 ) -> None:
-    """Insert them, as the owner: types and generated columns may call functions of the schema."""
-    probed: dict[tuple[str, str], Ends] = {}
+    """Insert them, as the owner: types and generated columns may call functions of the schema.
+
+    ``owner`` is a session in which neither triggers nor rules fire (Sandbox.loader()).
+    """
+    probed: dict[Table, Ends] = {}
     for (schema, table, name), ends in statistics.ends.items():
         probed.setdefault((schema, table), {})[name] = ends
-    bounds: dict[tuple[str, str], Ends] = {}
+    bounds: dict[Table, Ends] = {}
     for column in statistics.columns:
         if column.kind in "rm" and not column.inherited:
             ends = _histogram_ends(column.values)
             bounds.setdefault((column.schema, column.table), {})[column.column] = ends
-    for key in sorted(bounds.keys() | probed.keys()):
-        known = probed.get(key, {})
-        with _unconstrained(admin, *key) as writable:
-            for side in (0, 1):
-                # A domain, a generated column, or a rule may refuse the ends of a histogram.
-                for values in (bounds.get(key, {}) | known, known):
-                    chosen = {c: values[c][side] for c in writable if c in values}
-                    if not chosen or _insert(owner, key, chosen, writable):
-                        break
+    with _unconstrained(admin, bounds.keys() | probed.keys()) as writable:
+        for keys in batches(sorted(writable), BATCH):
+            together = sql.SQL(";\n").join(
+                _row(key, chosen, writable[key], (0, 1))
+                for key in keys
+                if (chosen := _chosen(bounds.get(key, {}) | probed.get(key, {}), writable[key]))
+            )
+            try:
+                owner.execute(together)
+            except psycopg.Error:
+                if owner.closed:
+                    raise
+                for key in keys:
+                    _insert_singly(owner, key, bounds, probed, writable[key])
 
 
-def _insert(
+def batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    """The items, at most ``size`` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _chosen(ends: Ends, types: Mapping[str, str]) -> Ends:
+    return {column: ends[column] for column in types if column in ends}
+
+
+def _insert_singly(
     owner: psycopg.Connection,
-    table: tuple[str, str],
-    chosen: dict[str, str | None],
-    types: dict[str, str],
-) -> bool:
-    names = sql.SQL(", ").join(map(sql.Identifier, chosen))
-    typed = sql.SQL(", ").join(sql.SQL("%s::text::{}").format(sql.SQL(types[c])) for c in chosen)
+    key: Table,
+    bounds: Mapping[Table, Ends],
+    probed: Mapping[Table, Ends],
+    types: Mapping[str, str],
+) -> None:
+    """Each row by itself: a domain, a generated column, or a type may refuse a histogram's ends."""
+    known = probed.get(key, {})
+    for side in (0, 1):
+        for values in (bounds.get(key, {}) | known, known):
+            chosen = _chosen(values, types)
+            if not chosen or _inserted(owner, _row(key, chosen, types, (side,))):
+                break
+
+
+def _inserted(owner: psycopg.Connection, command: sql.Composed) -> bool:
     try:
-        owner.execute(
-            sql.SQL(
-                "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) ON CONFLICT DO NOTHING"
-            ).format(sql.Identifier(*table), names, typed),
-            list(chosen.values()),
-        )
+        owner.execute(command)
     except psycopg.Error:
         if owner.closed:
             raise
@@ -64,44 +93,91 @@ def _insert(
     return True
 
 
-@contextmanager
-def _unconstrained(admin: psycopg.Connection, schema: str, table: str) -> Iterator[dict[str, str]]:
-    """The table's plain columns and types, its constraints off for the moment and its triggers for
-
-    good. A materialized view is made a table for as long; its rule is left alone by INSERT."""
-    rows = admin.execute(
-        """SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, c.oid::int8,
-            c.relkind::text, c.relchecks::int, c.relispartition
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm') AND a.attnum > 0
-          AND NOT a.attisdropped AND a.attgenerated = '' AND pg_get_userbyid(c.relowner) = %s
-        ORDER BY a.attnum""",
-        [schema, table, ROLE],
-    ).fetchall()
-    if not rows:
-        yield {}
-        return
-    oid, kind, checks, partition = rows[0][3:]
-    required = [r[0] for r in rows if r[2]]
-    columns = "UPDATE pg_attribute SET attnotnull = %s WHERE attrelid = %s AND attname = ANY (%s)"
-    relation = "UPDATE pg_class SET relchecks = %s, relispartition = %s, relkind = %s, relhasrules = %s WHERE oid = %s"
-    if required:
-        admin.execute(columns, [False, oid, required])
-    if kind == "r":
-        admin.execute(
-            sql.SQL("ALTER TABLE {} DISABLE TRIGGER ALL").format(sql.Identifier(schema, table))
+def _row(
+    table: Table, chosen: Ends, types: Mapping[str, str], sides: tuple[int, ...]
+) -> sql.Composed:
+    rows = [
+        sql.SQL("({})").format(
+            sql.SQL(", ").join(
+                sql.SQL("{}::text::{}").format(sql.Literal(ends[side]), sql.SQL(types[column]))
+                for column, ends in chosen.items()
+            )
         )
-    if checks or partition or kind == "m":
-        admin.execute(relation, [0, False, "r", False, oid])
+        for side in sides
+    ]
+    return sql.SQL(
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES {} ON CONFLICT DO NOTHING"
+    ).format(
+        sql.Identifier(*table),
+        sql.SQL(", ").join(map(sql.Identifier, chosen)),
+        sql.SQL(", ").join(rows),
+    )
+
+
+_WRITABLE = """
+SELECT n.nspname, c.relname, c.oid::int8, a.attname, format_type(a.atttypid, a.atttypmod)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm') AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+  AND pg_get_userbyid(c.relowner) = %s
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY c.oid, a.attnum"""
+# RETURNING would give what has been set: what was is read first.
+_OFF = (
+    (
+        "SELECT attrelid::int8, attnum::int4 FROM pg_attribute WHERE attrelid = ANY (%s::int8[]::oid[]) "
+        "AND attnotnull AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
+        "UPDATE pg_attribute a SET attnotnull = false "
+        "FROM unnest(%s::int8[], %s::int4[]) AS o (oid, number) "
+        "WHERE a.attrelid = o.oid::oid AND a.attnum = o.number",
+        "UPDATE pg_attribute a SET attnotnull = true "
+        "FROM unnest(%s::int8[], %s::int4[]) AS o (oid, number) "
+        "WHERE a.attrelid = o.oid::oid AND a.attnum = o.number",
+    ),
+    (
+        "SELECT oid::int8, relchecks::int4, relispartition, relkind::text FROM pg_class "
+        "WHERE oid = ANY (%s::int8[]::oid[]) AND (relchecks > 0 OR relispartition OR relkind = 'm')",
+        "UPDATE pg_class c SET relchecks = 0, relispartition = false, relkind = 'r', "
+        "relhasrules = c.relhasrules AND o.kind <> 'm' "
+        "FROM unnest(%s::int8[], %s::int4[], %s::bool[], %s::text[]) AS o (oid, checks, part, kind) "
+        "WHERE c.oid = o.oid::oid",
+        "UPDATE pg_class c SET relchecks = o.checks, relispartition = o.part, relkind = o.kind::\"char\", "
+        "relhasrules = c.relhasrules OR o.kind = 'm' "
+        "FROM unnest(%s::int8[], %s::int4[], %s::bool[], %s::text[]) AS o (oid, checks, part, kind) "
+        "WHERE c.oid = o.oid::oid",
+    ),
+)  # fmt: skip
+
+
+@contextmanager
+def _unconstrained(
+    admin: psycopg.Connection, wanted: AbstractSet[Table]
+) -> Iterator[dict[Table, dict[str, str]]]:
+    """The tables' plain columns and their types, without constraints for the moment.
+
+    A materialized view is made a table for as long; its rule is left alone by INSERT.
+    """
+    found: dict[Table, dict[str, str]] = {}
+    oids: set[int] = set()
+    for schema, table, oid, column, data_type in admin.execute(_WRITABLE, [ROLE]).fetchall():
+        if (schema, table) in wanted:
+            found.setdefault((schema, table), {})[column] = data_type
+            oids.add(oid)
+    were = []
+    for read, off, on in _OFF:
+        rows = admin.execute(read.encode(), [list(oids)]).fetchall()
+        if rows:
+            columns = [list(values) for values in zip(*rows, strict=True)]
+            were.append((on, columns))
+            admin.execute(off.encode(), columns)
+    # Triggers that fire in any session: the rows are nobody's business.
+    admin.execute("UPDATE pg_trigger SET tgenabled = 'D' WHERE tgenabled IN ('A', 'R')")
     try:
-        yield {r[0]: r[1] for r in rows}
+        yield found
     finally:
         if not admin.closed:
-            if required:
-                admin.execute(columns, [True, oid, required])
-            if checks or partition or kind == "m":
-                admin.execute(relation, [checks, partition, kind, kind == "m", oid])
+            for on, columns in were:
+                admin.execute(on.encode(), columns)
 
 
 def _histogram_ends(values: dict[str, str | None]) -> tuple[str | None, str | None]:
