@@ -2,7 +2,7 @@
 
 TPC-H (tpcgen-cli), the shop, and fixtures/kinds; for full privileges, a role with SELECT only, masked
 and no values; from PostgreSQL 18, and from a local PostgreSQL (15 on Debian) planned on 18. Then
-hypothetical indexes beside real ones. Exits with 1 where a bound is missed.
+hypothetical indexes beside real ones, and what 1,000 tables take. Exits with 1 where a bound is missed.
 
     python benchmarks/shadow.py [--scale 1] [--documents 50] [--no-system]
 """
@@ -31,6 +31,7 @@ from fidelity import (
     plan_all,
     price,
 )
+from many_tables import many_tables
 
 from sqladvisor.catalog.live import read_catalog
 from sqladvisor.catalog.snapshot import decode, encode
@@ -85,6 +86,9 @@ def main() -> int:
         if not options.only_indexes:
             variants(source, own, VARIANTS, missed)
         indexes(source, own, missed)
+    if not options.only_indexes:
+        print()
+        missed += many_tables(1000)
     if not options.no_system and not options.only_indexes:
         try:
             binaries = find_binaries("system")

@@ -137,8 +137,9 @@ def _texts_of(values: dict[str, str | None], base: str) -> Iterator[str]:
     for name in _LISTS:
         if text := values.get(name):
             inner = base.removeprefix("_") if name == "most_common_elems" else base
-            for item in array_items(text):
-                yield from _atoms(item, inner)
+            if inner.removeprefix("_") in _TEXT:
+                for item in array_items(text):
+                    yield from _atoms(item, inner)
 
 
 def _atoms(value: str | None, base: str) -> Iterator[str]:
@@ -175,6 +176,8 @@ class _Mask:
             inner = base.removeprefix("_") if name == "most_common_elems" else base
             if not self._can(inner):
                 self._drop(result, name)
+                continue
+            if inner.removeprefix("_") in _KEPT:
                 continue
             items = array_items(text)
             replaced = [self.value(i, inner) for i in items]

@@ -123,13 +123,15 @@ _ESCAPE = re.compile(r"\\(.)", re.S)
 
 def array_items(text: str) -> list[str | None]:
     """The items of a one-dimensional array as PostgreSQL prints it."""
-    found: list[str | None] = []
-    for match in _ITEM.finditer(text[1:-1]):
-        if match[1] is not None:
-            found.append(_ESCAPE.sub(r"\1", match[1]) if "\\" in match[1] else match[1])
-        else:
-            found.append(None if match[2] == "NULL" else match[2])
-    return found
+    inner = text[1:-1]
+    if '"' not in inner and "\\" not in inner and "{" not in inner:
+        return [None if i == "NULL" else i for i in inner.split(",")] if inner else []
+    return [
+        (None if bare == "NULL" else bare)
+        if bare
+        else (_ESCAPE.sub(r"\1", quoted) if "\\" in quoted else quoted)
+        for quoted, bare in _ITEM.findall(inner)
+    ]
 
 
 def array_text(items: Iterable[str | None]) -> str:
@@ -138,4 +140,6 @@ def array_text(items: Iterable[str | None]) -> str:
 
 
 def _quoted(item: str) -> str:
-    return '"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if "\\" in item or '"' in item:
+        item = item.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{item}"'

@@ -6,9 +6,11 @@ operator costs (DEFAULT_PAGE_CPU_MULTIPLIER). With an operator cost of 1 the hei
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import psycopg
+
+from sqladvisor.server.many import first_rows
 
 PAGE_COST = 50
 """DEFAULT_PAGE_CPU_MULTIPLIER, src/include/utils/selfuncs.h."""
@@ -58,18 +60,10 @@ def read_heights(
     )
     try:
         _set(connection, _SETTINGS)
-        for schema, index, table, keys, predicate in rows:
-            if (schema, index) not in wanted:
-                continue
-            query = f"EXPLAIN (FORMAT JSON) SELECT 1 FROM ONLY {table}"
-            query += f" WHERE {predicate}" if predicate else ""
-            query += f" ORDER BY {', '.join(keys)}"
-            try:
-                row = connection.execute(query.encode()).fetchone()
-            except psycopg.Error:
-                if connection.closed:
-                    raise
-                continue  # locked since, or an expression that this role may not use
+        asked = [row for row in rows if (row[0], row[1]) in wanted]
+        # No row: locked since, or an expression that this role may not use.
+        plans = first_rows(connection, [_query(*row[2:]) for row in asked])
+        for (schema, index, *_), row in zip(asked, plans, strict=True):
             plan = row[0][0]["Plan"] if row else {}
             while plan.get("Plans") and "Index Name" not in plan:
                 plan = plan["Plans"][0]
@@ -79,6 +73,11 @@ def read_heights(
         if not connection.closed:
             _set(connection, before)
     return found
+
+
+def _query(table: str, keys: Sequence[str], predicate: str | None) -> str:
+    where = f" WHERE {predicate}" if predicate else ""
+    return f"EXPLAIN (FORMAT JSON) SELECT 1 FROM ONLY {table}{where} ORDER BY {', '.join(keys)}"
 
 
 def _set(connection: psycopg.Connection, settings: dict[str, str]) -> None:

@@ -558,7 +558,9 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 def _kind(item: object) -> str:
     """A statement's kind; data and commands of psql belong to COPY."""
-    return item.kind if isinstance(item, Statement) else "" if isinstance(item, Unread) else "CopyStmt"
+    return (
+        item.kind if isinstance(item, Statement) else "" if isinstance(item, Unread) else "CopyStmt"
+    )
 
 
 def _left_out(kind: str, tree: Node) -> bool:

@@ -33,6 +33,7 @@ from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.extended_statistics import restore_extended
 from sqladvisor.server.gin_keys import scaled, supposed_gin
 from sqladvisor.server.index_samples import read_keys
+from sqladvisor.server.many import batches
 from sqladvisor.server.masked import attach
 from sqladvisor.server.relation_files import (
     assumed_gin,
@@ -43,7 +44,7 @@ from sqladvisor.server.relation_files import (
     write_gin,
 )
 from sqladvisor.server.sandbox import ROLE, Loaded, Sandbox
-from sqladvisor.server.shadow_rows import batches, insert_ends
+from sqladvisor.server.shadow_rows import insert_ends
 from sqladvisor.server.statistics import PLANNER_SETTINGS
 from sqladvisor.sql.quote import qualified
 from sqladvisor.sql.source import read_source
@@ -269,7 +270,7 @@ _RESTORE_COLUMNS = (
     "SELECT pg_restore_attribute_stats('schemaname', n.nspname::text, 'relname', c.relname::text, "
     "'attname', v.attname, 'attnum', v.attnum, 'inherited', v.inherited, "
     + ", ".join(f"'{name}', v.{name}::{kind}" for name, kind in _TYPES.items())
-    + ") FROM json_to_recordset(%s::json) AS v (schema text, \"table\" text, attname text, "
+    + ') FROM json_to_recordset(%s::json) AS v (schema text, "table" text, attname text, '
     "attnum smallint, inherited boolean, "
     + ", ".join(f"{name} text" for name in _TYPES)
     + ") JOIN pg_namespace n ON n.nspname = v.schema "

@@ -6,19 +6,18 @@ histogram's. Constraints are off while the rows go in: ends of different columns
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import TypeVar
 
 import psycopg
 from psycopg import sql
 
 from sqladvisor.catalog.stand_ins import array_items
 from sqladvisor.catalog.statistics import Statistics
+from sqladvisor.server.many import batches
 from sqladvisor.server.sandbox import ROLE
 
-_T = TypeVar("_T")
 Ends = dict[str, tuple[str | None, str | None]]
 Table = tuple[str, str]
 """Schema and name."""
@@ -55,12 +54,6 @@ def insert_ends(
                     raise
                 for key in keys:
                     _insert_singly(owner, key, bounds, probed, writable[key])
-
-
-def batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    """The items, at most ``size`` at a time."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _chosen(ends: Ends, types: Mapping[str, str]) -> Ends:

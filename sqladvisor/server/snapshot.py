@@ -46,6 +46,7 @@ _OPTION = re.compile(
     r"\b(password|passfile|passcode|sslpassword|sslkey|secret\w*|\w*token|\w*_key)(\s+)'(?:[^']|'')*'",
     re.I,
 )
+_FOREIGN = re.compile(r"(?i)\bFOREIGN\s+(?:TABLE|DATA)\b|\bSERVER\b|\bMAPPING\b")
 _CONNECTION = re.compile(r"(?i)\b(?:host|hostaddr|dbname)\s*=")
 _PASSWORD = re.compile(r"(?i)\b(password\s*=\s*)(''[^']*''|[^\s']+)")
 
@@ -115,7 +116,8 @@ def without_secrets(schema: str) -> str:
     """pg_dump's text without user mappings, passwords in options, and what is random in it."""
     schema = _RESTRICT.sub("", schema)
     parts, at = [], 0
-    for item in script(read_source("schema", schema.encode())):
+    source = read_source("schema", schema.encode())
+    for item in script(source) if _FOREIGN.search(schema) else ():
         if not isinstance(item, Statement):
             continue
         start, end = item.start, item.start + len(item.text)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from sqladvisor.catalog.statistics import (
     FIELDS,
@@ -27,7 +26,9 @@ from sqladvisor.server.connect import one_line
 from sqladvisor.server.expression_estimates import hidden_objects, indexed_expressions
 from sqladvisor.server.extended_statistics import read_extended
 from sqladvisor.server.index_heights import read_heights
+from sqladvisor.server.many import first_rows
 from sqladvisor.server.session import MARK
+from sqladvisor.sql.quote import identifier, qualified
 
 PAGE = 8192
 ENDS_TIMEOUT = "2s"
@@ -298,33 +299,27 @@ def _ends(
     connection: psycopg.Connection,
 ) -> tuple[dict[tuple[str, str, str], tuple[str | None, str | None]], list[str]]:
     found: dict[tuple[str, str, str], tuple[str | None, str | None]] = {}
-    refused = 0
     before = connection.execute("SELECT current_setting('statement_timeout')").fetchone()
     columns = connection.execute(_LEADING).fetchall()
+    # x.{0}: a bare name would be the output column, text, and the whole table be sorted.
+    one = "(SELECT x.{0}::text FROM {1} x WHERE x.{0} IS NOT NULL ORDER BY x.{0} %s LIMIT 1)"
+    template = f"SELECT 1, {one % ''}, {one % 'DESC'} {MARK}"
+    queries = [
+        template.format(identifier(column), qualified(schema, table))
+        for schema, table, column in columns
+    ]
     connection.execute(f"SET statement_timeout = '{ENDS_TIMEOUT}'")
     try:
-        for schema, table, column in columns:
-            # x.{0}: a bare name would be the output column, text, and the whole table be sorted.
-            one = (
-                "(SELECT x.{0}::text FROM {1} x WHERE x.{0} IS NOT NULL ORDER BY x.{0} %s LIMIT 1)"
-            )
-            query = sql.SQL(f"SELECT {one % ''}, {one % 'DESC'} {MARK}").format(
-                sql.Identifier(column), sql.Identifier(schema, table)
-            )
-            try:
-                row = connection.execute(query).fetchone()
-            except psycopg.Error:
-                if connection.closed:
-                    raise
-                refused += 1  # no privilege, or too slow: the histogram's ends do
-                continue
-            if row and row[0] is not None:
-                found[schema, table, column] = (row[0], row[1])
+        rows = first_rows(connection, queries)
     finally:
         if not connection.closed:
             connection.execute(
                 "SELECT set_config('statement_timeout', %s, false)", [before[0] if before else "0"]
             )
+    for (schema, table, column), row in zip(columns, rows, strict=True):
+        if row and row[1] is not None:
+            found[schema, table, column] = (row[1], row[2])
+    refused = rows.count(None)  # no privilege, or too slow: the histogram's ends do
     return found, [f"the ends of {refused} indexed columns could not be read"] if refused else []
 
 
