@@ -21,6 +21,7 @@ from sqladvisor.suppress import MARK, Suppression, apply, read_suppressions
 
 if TYPE_CHECKING:
     from sqladvisor.catalog.model import Catalog
+    from sqladvisor.server.agreement import Agreement
 
 STATIC_KINDS = ("query", "batch", "prepare")
 CONCATENATED = "query/string-concatenated-sql"
@@ -73,6 +74,8 @@ class Audited:
     notes: list[str] = field(default_factory=list)
     server: str = ""
     diff: str = ""
+    agreement: Agreement | None = None
+    """How the shadow planned beside the server, where there were both."""
 
 
 Progress = Callable[[str], None]
@@ -232,5 +235,8 @@ def finish(engine: Engine, audited: Audited, options: Options) -> Report:
         notes=tuple(audited.notes),
         suppressed=len(shown) - (len(left) - meta),
         rules=tuple(engine.rules),
-        details={"diff": audited.diff} if options.fix else {},
+        details={
+            **({"diff": audited.diff} if options.fix else {}),
+            **({"shadow": audited.agreement.figures()} if audited.agreement else {}),
+        },
     )

@@ -27,6 +27,7 @@ from sqladvisor.errors import ServerError
 from sqladvisor.finding import Evidence, Finding, InputProblem
 from sqladvisor.rule import CATALOG, PARAMETERS
 from sqladvisor.schema import Places, SchemaContext
+from sqladvisor.server.agreement import Asked
 from sqladvisor.server.by_value import plans_by_value
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.explain import ExplainError, ExplainTimeout, explain, explainable
@@ -111,6 +112,7 @@ def audit_with_server(
             if target.connection.closed:
                 audited.problems.append(InputProblem(target.name, LOST))
         audited.notes += target.notes
+        audited.agreement = target.agreement
     say("")
 
 
@@ -166,8 +168,12 @@ def _prove(
     advice = _index_advice(target, planned, audited, say)
     if target.can_build:
         advice = verify_indexes(target, advice, planned_writes(planned), audited.notes, say)
+    agreement = {"shadow": target.agreement.figures()} if target.agreement else {}
     for entry in advice:
-        audited.findings += engine.check_advice(entry, entry.best.context)
+        audited.findings += [
+            replace(f, evidence=replace(f.evidence, figures={**f.evidence.figures, **agreement}))
+            for f in engine.check_advice(entry, entry.best.context)
+        ]
     _schema(target, engine, audited, planned, advice, options, say)
     audited.findings = relate(audited.findings)
 
@@ -418,6 +424,10 @@ def _refused(
     )
 
 
+def _place(context: Context) -> str:
+    return f"{context.statement.path}:{context.statement.line}"
+
+
 def _rewritten(findings: Sequence[Finding], planned: Sequence[Planned]) -> Iterator[Question]:
     """The proven rewrites, as statements to find indexes for: what helps them once they are made."""
     by_text = {(p.context.statement.path, p.context.statement.text): p for p in planned}
@@ -458,8 +468,23 @@ def _index_advice(
     except ServerError as error:
         audited.notes.append(f"no index advice: {error}")
         return []
+    # Both plans are to be had for nothing more on the server: it has made its own for the audit.
+    target.compare_plans(
+        whatif,
+        [
+            Asked(_place(p.context), p.sql, p.generic, p.context.plan)
+            for p in planned
+            if p.context.plan is not None and not p.writes
+        ],
+    )
     advice = advise(questions, whatif, say)
     for entry in advice:
+        if target.agreement is not None:
+            served = (_place(use.context) for use in entry.uses)
+            entry.notes += [
+                f"the shadow's plan without it is not the server's: {difference}"
+                for difference in target.agreement.of(served)
+            ]
         entry.notes += target.assumptions
         entry.assumed = bool(target.assumptions)
     return advice

@@ -30,9 +30,10 @@ from sqladvisor.context import Context
 from sqladvisor.errors import InputError, ServerError
 from sqladvisor.finding import InputProblem
 from sqladvisor.report.model import Report
+from sqladvisor.server.agreement import Asked
 from sqladvisor.server.connect import one_line, redact_dsn
 from sqladvisor.server.target import Target, open_live, open_sandbox, open_snapshot
-from sqladvisor.server.whatif import WhatIf
+from sqladvisor.server.whatif import ShadowWhatIf, WhatIf
 from sqladvisor.workload.statements import read_statements
 from sqladvisor.workload.weights import PLACE, about_the_system, parsed
 
@@ -112,6 +113,11 @@ def advise_on(
         if not workload.queries:
             raise InputError(_nothing(workload, audited))
         whatif, planner = _what_if(options, target, stack, say)
+        if isinstance(whatif, ShadowWhatIf):
+            asked = sorted(workload.queries, key=lambda q: -q.calls)
+            target.compare_plans(
+                whatif, (Asked(q.name, v.sql, v.generic) for q in asked for v in q.variants[:1])
+            )
         settings = Settings(
             options.budget_bytes,
             Limits(options.width, count=400, pairs=True),
@@ -139,7 +145,10 @@ def advise_on(
         texts=audited.texts,
         server=f"{target.description}; plans by {planner}",
         notes=tuple(found.notes),
-        details={"indexes": found},
+        details={
+            "indexes": found,
+            **({"shadow": target.agreement.figures()} if target.agreement else {}),
+        },
     )
 
 

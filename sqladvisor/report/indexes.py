@@ -227,6 +227,7 @@ def document(report: Report) -> dict[str, Any]:
         "schema_version": 1,
         "tool": {"name": "sqladvisor", "version": __version__},
         "command": "indexes",
+        **({"shadow": report.details["shadow"]} if "shadow" in report.details else {}),
         "server": report.server,
         "notes": list(report.notes),
         "summary": {

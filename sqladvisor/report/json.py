@@ -18,9 +18,9 @@ def render(report: Report) -> str:
 
 def document(report: Report) -> dict[str, Any]:
     """The report as plain dictionaries, as the JSON Schema describes them."""
-    timeline = report.details.get("timeline")
+    extra = {key: report.details[key] for key in ("timeline", "shadow") if key in report.details}
     return {
-        **({"timeline": timeline} if timeline is not None else {}),
+        **{key: value for key, value in extra.items() if value is not None},
         "schema_version": 1,
         "tool": {"name": "sqladvisor", "version": __version__},
         "command": report.command,

@@ -255,7 +255,10 @@ def _blind(
 def _with_metapages(
     connection: psycopg.Connection, relations: Iterable[RelationStatistics]
 ) -> Iterable[RelationStatistics]:
-    """Add what metapages say: read from the files where the role may, else heights by EXPLAIN."""
+    """Add what metapages say: heights of b-trees by EXPLAIN, the rest from the files if it may.
+
+    A file may be older than what the planner sees in memory by a whole checkpoint.
+    """
     heights: dict[Name, int] = {}
     gins: dict[Name, GinPages] = {}
     allowed = connection.execute(_MAY_READ_FILES).fetchone()
@@ -266,7 +269,7 @@ def _with_metapages(
             elif method == "gin" and (pages := _gin_pages(data)) is not None:
                 gins[schema, name] = pages
     sized = {(r.schema, r.name) for r in relations if r.method == "btree" and (r.pages or 0) > 2}
-    heights |= read_heights(connection, sized - heights.keys(), LOCKED)
+    heights |= read_heights(connection, sized, LOCKED)
     return [
         replace(r, height=heights.get((r.schema, r.name)), gin=gins.get((r.schema, r.name)))
         if r.kind == "i"

@@ -6,7 +6,7 @@ One shape for both, so that nothing above needs to know which it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,6 +33,7 @@ from sqladvisor.sql.source import Source, read_source
 if TYPE_CHECKING:
     from sqladvisor.auditor import Options
     from sqladvisor.prove.ground import Ground
+    from sqladvisor.server.agreement import Agreement, Asked
 
 Say = Callable[[str], None]
 
@@ -61,6 +62,10 @@ class Target:
     """The schema files that a sandbox was made from: where what is said of the schema is shown."""
     make_ground: Callable[[Say], psycopg.Connection] | None = None
     """Opens a session on an empty database of our own with the target's schema."""
+    compares: bool = False
+    """Whether plans with other indexes are made elsewhere than those of ``connection``, on a shadow."""
+    agreement: Agreement | None = None
+    """How the shadow plans beside the server, once that has been looked at."""
     timings: dict[str, Timing] = field(default_factory=dict)
     """What statements took here as they are, by their text: each is timed once."""
     _whatif: WhatIf | None = None
@@ -72,6 +77,15 @@ class Target:
         if self._whatif is None:
             self._whatif = self.make_whatif(say)
         return self._whatif
+
+    def compare_plans(self, whatif: WhatIf, asked: Iterable[Asked]) -> None:
+        """Look how the shadow plans statements beside the server, and note it. Raises ServerError."""
+        from sqladvisor.server.agreement import compare
+
+        if self.compares and self.agreement is None:
+            self.agreement = compare(self.connection, whatif, asked)
+            if self.agreement is not None:
+                self.notes.append(self.agreement.line())
 
     def ground(self, say: Say) -> Ground:
         """Where rewrites are tried on generated rows, made at its first use. Raises ServerError."""
@@ -203,7 +217,8 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
                 say("making a database to try rewrites in")
                 cluster, schema = own()
                 empty = Sandbox(cluster, "proving")
-                empty.load_ddl([read_source("schema", schema.encode())], say, Loaded(), rows=False)
+                source = read_source("schema", schema.encode())
+                empty.load_ddl([source], say, Loaded(), rows=False, dumped=True)
                 session = stack.enter_context(empty.connect())
                 for name in ("search_path", "TimeZone", "DateStyle", "IntervalStyle"):
                     session.execute(
@@ -236,6 +251,7 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
                 make_whatif=make_whatif,
                 make_ground=make_ground,
                 notes=[f"left out, as another session has locked it: {n}" for n in locked[:5]],
+                compares=True,
             )
             yield target
         except psycopg.Error as error:
