@@ -101,6 +101,7 @@ META_RULES = {
     "migration/deleted-migration": "A migration that the base already has was deleted or renamed.",
     "migration/traced-lock": "A lock, rewrite or scan that the statement's text does not show: seen when it ran.",
     "migration/fails": "A statement that fails on the schema that it meets.",
+    "migration/fails-on-data": "A statement that fails on rows that the schema allows, tried on generated ones.",
     "migration/plan-regression": "A query of the workload gets a worse plan, by the statement's doing.",
     "migration/breaks-query": "A query of the workload no longer fits the schema.",
     "migration/down-does-not-undo": "A down migration leaves a schema other than the one before its up.",

@@ -80,7 +80,7 @@ def reconcile(
             kept.append(decided)
     for step in trace.steps:
         if step.traced:
-            kept += _hidden(step, told.get(id(step), ()), trace)
+            kept += [f for _, f in hidden(step, told.get(id(step), ()), trace)]
     # What a rule says of a refused statement says why it was not traced.
     failures = [
         s for s in trace.steps if s.failure and not (s.sqlstate.startswith("25") and id(s) in told)
@@ -182,7 +182,7 @@ def _measured(finding: Finding, figures: Mapping[str, object], notes: Sequence[s
 # -- what only the trace sees ---------------------------------------------------------------------
 
 
-def _hidden(step: Step, told: Sequence[Finding], trace: Trace) -> Iterator[Finding]:
+def hidden(step: Step, told: Sequence[Finding], trace: Trace) -> Iterator[tuple[Lock, Finding]]:
     """Strong locks that the statement's text does not show, and that no static finding is about."""
     dropped = {c.name for c in step.changes if c.action == "dropped"}
     for lock in step.strong():
@@ -195,7 +195,7 @@ def _hidden(step: Step, told: Sequence[Finding], trace: Trace) -> Iterator[Findi
         opaque = any(s.kind in _OPAQUE for s in shown)
         if not opaque and not (work and _unnamed(shown, lock)):
             continue
-        yield _traced_lock(step, lock, work)
+        yield lock, _traced_lock(step, lock, work)
 
 
 def _about(finding: Finding, relation: str, trace: Trace) -> bool:

@@ -98,6 +98,10 @@ class Step:
     failure: str = ""
     """Why it could not be run, in one line; nothing else is known of it then."""
     sqlstate: str = ""
+    detail: str = ""
+    """The server's DETAIL on a failure: the values that it met."""
+    column: tuple[tuple[str, str], str] = (("", ""), "")
+    """Schema and name of the table, and the column, that the server says a failure is about."""
     emptied: bool = False
 
     @property
@@ -241,6 +245,8 @@ def _step(migration: Migration, statement: Statement, seen: LookedAt) -> Step:
             transaction=seen.transaction,
             failure=seen.failure,
             sqlstate=seen.sqlstate,
+            detail=seen.detail,
+            column=seen.column,
             duration_ms=seen.duration_ms,
         )
     return Step(

@@ -148,6 +148,16 @@ def _run(
         tried.findings, traced, pg_version=settings.pg_version, complete=complete, given=given
     )
     tried.notes += notes
+    if given:
+        from sqladvisor.migrate.filled import on_rows
+
+        say("trying generated rows")
+        try:
+            tried.findings += on_rows(
+                stage, traced, tried.findings, known.statistics, each=not settings.together
+            )
+        except psycopg.Error as error:
+            tried.notes.append(f"not tried on generated rows: {one_line(error)}")
     if concerned(tried.findings, known.sizes, settings.min_rows):
         say("measuring the embedded server")
         rates = calibrate(cluster)

@@ -74,6 +74,8 @@ class LookedAt:
     duration_ms: float = 0.0
     failure: str = ""
     sqlstate: str = ""
+    detail: str = ""
+    column: tuple[tuple[str, str], str] = (("", ""), "")
 
 
 class TraceSession:
@@ -392,6 +394,11 @@ class TraceSession:
     def _failed(self, seen: LookedAt, error: Exception) -> None:
         seen.failure = one_line(error)
         seen.sqlstate = getattr(error, "sqlstate", "") or ""
+        if isinstance(error, psycopg.Error):
+            diag = error.diag
+            seen.detail = diag.message_detail or ""
+            table = (diag.schema_name or "", diag.table_name or "")
+            seen.column = (table, diag.column_name or "")
         if seen.sqlstate == "57014":
             seen.failure = f"stopped after {self._timeout_s:g} s"
 

@@ -11,7 +11,7 @@ from random import Random
 
 from sqladvisor.prove.compared import Compared, Key
 from sqladvisor.prove.tables import Column, ForeignKey, Table, Used
-from sqladvisor.prove.values import Pool
+from sqladvisor.prove.values import Pool, kind_of
 
 ROWS = 12
 """Rows of a table where the statement reads one or two; fewer where it reads more."""
@@ -114,6 +114,41 @@ def generate(
         contents = repr([sorted(map(repr, rows)) for rows in database.rows.values()])
         distinct.setdefault(contents + database.zone * ("::timestamp" in contents), database)
     return list(distinct.values())
+
+
+EVERYDAY_ROWS = 10
+"""More than there are everyday values of most types: some come twice."""
+NULL_ROWS = 16
+"""And so many with NULL at most: with both, no more than keys have values."""
+_EVERYDAY = _Design("everyday rows", 0.4, near=0.0, null=0.0)
+_FAR = "1000"
+"""A number that no row has as its key."""
+
+
+def everyday(used: Used, pools: Mapping[Key, Pool], seed: str) -> tuple[list[Table], Database]:
+    """Rows that no statement in particular is to be tried with, and the order to put them in.
+
+    Values that repeat where they may; rows with NULL in one column each, as a rule of the schema
+    may refuse it in another; and one with numbers that refer to nothing.
+    """
+    compared = Compared(whole_rows=True)
+    maker = _Maker(used, pools, compared, EVERYDAY_ROWS + NULL_ROWS)
+    drawn = maker.database(_EVERYDAY, Random(seed))  # noqa: S311 - repeatable on purpose
+    referring = {(k.table, c) for k in used.keys for c in k.columns}
+    rows: dict[int, tuple[Row, ...]] = {}
+    for table in maker.tables:
+        made = [dict(row) for row in drawn.rows[table.oid]]
+        nullable = [c.name for c in table.columns if not c.not_null]
+        plain = made[:EVERYDAY_ROWS]
+        alone = made[EVERYDAY_ROWS : EVERYDAY_ROWS + len(nullable)]
+        for number, row in enumerate(alone):
+            row |= dict.fromkeys(nullable[number :: len(alone)], "NULL")
+        for column in table.columns:
+            free = not column.unique and (table.oid, column.name) not in referring
+            if plain and free and kind_of(column.base, column.category) == "number":
+                plain[-1][column.name] = _FAR
+        rows[table.oid] = (*plain, *alone)
+    return maker.tables, Database(drawn.label, rows)
 
 
 class _Maker:

@@ -57,6 +57,30 @@ BEGIN
 END $$"""
 
 
+def make_ready(connection: psycopg.Connection) -> None:
+    """Make the session's functions that ``make_pools`` and ``put_rows`` call."""
+    connection.execute(ACCEPTED.encode())
+    connection.execute(_FILL.encode())
+
+
+def put_rows(connection: psycopg.Connection, tables: Sequence[Table], database: Database) -> None:
+    """Insert a database's rows, table by table, less those that a rule of the schema refuses."""
+    for table in tables:
+        rows = database.rows.get(table.oid, ())
+        names = [c.name for c in table.columns if any(c.name in row for row in rows)]
+        if not names:
+            continue
+        head = (
+            f"INSERT INTO {table.sql} ({', '.join(map(identifier, names))}) "
+            "OVERRIDING SYSTEM VALUE VALUES "
+        )
+        values = ["(" + ", ".join(row.get(n, "DEFAULT") for n in names) + ")" for row in rows]
+        connection.execute(
+            "SELECT pg_temp.sqladvisor_fill(%s, %s::text[], ' ON CONFLICT DO NOTHING')",
+            [head, values],
+        )
+
+
 class Ground:
     """A session on an empty database with the user's schema, made ready to be filled.
 
@@ -71,8 +95,7 @@ class Ground:
         filled = [name for (name,) in connection.execute(_FILLED).fetchall()]
         if filled:
             connection.execute(f"TRUNCATE {', '.join(filled)} CASCADE".encode())
-        connection.execute(ACCEPTED.encode())
-        connection.execute(_FILL.encode())
+        make_ready(connection)
         connection.execute(f"SET statement_timeout = {TIMEOUT_MS}".encode())
         connection.execute("SET jit = off")
 
@@ -81,20 +104,7 @@ class Ground:
         connection = self.connection
         if database.zone:
             connection.execute("SELECT set_config('TimeZone', %s, true)", [database.zone])
-        for table in used.tables:
-            rows = database.rows.get(table.oid, ())
-            names = [c.name for c in table.columns if any(c.name in row for row in rows)]
-            if not names:
-                continue
-            head = (
-                f"INSERT INTO {table.sql} ({', '.join(map(identifier, names))}) "
-                "OVERRIDING SYSTEM VALUE VALUES "
-            )
-            values = ["(" + ", ".join(row.get(n, "DEFAULT") for n in names) + ")" for row in rows]
-            connection.execute(
-                "SELECT pg_temp.sqladvisor_fill(%s, %s::text[], ' ON CONFLICT DO NOTHING')",
-                [head, values],
-            )
+        put_rows(connection, used.tables, database)
         self._keep_references(used)
         for view in used.matviews:
             connection.execute(f"REFRESH MATERIALIZED VIEW {view}".encode())
