@@ -29,6 +29,8 @@ from sqladvisor.sql.quote import identifier, qualified
 from sqladvisor.sql.statement import Node, Statement
 from sqladvisor.sql.tree import column_name, constant, function_name, names, unwrap, walk
 
+_NOTHING = Column("", "")
+"""What a column has before its definition is read."""
 _SERIALS = {
     "serial": "integer",
     "serial4": "integer",
@@ -239,7 +241,7 @@ class CatalogBuilder:
     ) -> Column:
         """A ColumnDef as a column; its keys, checks and references go to ``deferred``."""
         name = str(node.get("colname", ""))
-        known = inherited or Column(name, "")
+        known = inherited or _NOTHING
         type_, base_type, collation = known.type, known.base_type, known.collation
         default, not_null = known.default, known.not_null
         generated, identity = known.generated, known.identity
@@ -277,7 +279,7 @@ class CatalogBuilder:
             elif what in ("CONSTR_PRIMARY", "CONSTR_UNIQUE", "CONSTR_FOREIGN", "CONSTR_CHECK"):
                 deferred.append((constraint, name))
         return Column(
-            known.name, type_, not_null, default, collation, generated, identity, known.stats,
+            name, type_, not_null, default, collation, generated, identity, known.stats,
             base_type,
         )  # fmt: skip
 

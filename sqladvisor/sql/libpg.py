@@ -241,6 +241,7 @@ def _rebase(node: Node, start: int, to_char: Callable[[int], int] | None) -> Non
                 item[key] = (value if to_char is None else to_char(value)) - start
 
 
+_COMMENT_ENDS = re.compile(r"/\*|\*/")
 _BLANK = re.compile(r"[ \t\r\n\f\v;]+|--[^\n]*\n?")
 
 
@@ -252,7 +253,7 @@ def _trimmed(sql: str, start: int, end: int) -> tuple[int, int]:
             start = blank.end()
         elif sql.startswith("/*", start):
             depth = 0
-            for match in re.compile(r"/\*|\*/").finditer(sql, start, end):
+            for match in _COMMENT_ENDS.finditer(sql, start, end):
                 depth += 1 if match[0] == "/*" else -1
                 if not depth:
                     start = match.end()
