@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqladvisor.auditor import Audited, finish
 from sqladvisor.auditor import Options as AuditOptions
 from sqladvisor.engine import Engine, Selection, check_selection, check_thresholds
-from sqladvisor.errors import InputError
+from sqladvisor.errors import InputError, ServerError
 from sqladvisor.finding import Finding, InputProblem, Location
 from sqladvisor.migrate import cache
 from sqladvisor.migrate.context import DEFAULT_MIN_ROWS, DEFAULT_PG_VERSION, Settings
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sqladvisor.migrate.trace_gate import Tried
 
 Progress = Callable[[str], None]
+FROM_CACHE = "trace from cache: nothing that it rests on has changed (--no-cache runs it again)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,13 @@ def _gate(
     report = judged_report(migrations, changes, engine, settings, start, options, say, files)
     if options.fix == "write":
         return _again(paths, options, say, report)
-    if name:
+    settled = report.details.get("settled", not options.trace)
+    if name and settled:
         cache.save(
             name,
             cache.Outcome(
                 migrations.runner, report.statements, report.findings, report.problems,
-                report.notes, report.suppressed, looked_at,
+                report.notes, report.suppressed, looked_at, report.server, report.details,
             ),
         )  # fmt: skip
     return report
@@ -189,6 +191,7 @@ def judged_report(
         tried = try_set(migrations, found, start, settings, options, say, then)
         found, server = tried.findings, tried.server or server
         tried_notes, tried_problems = tried.notes, tried.problems
+        details["settled"] = tried.settled
         if options.trace_report and tried.trace is not None:
             details["timeline"] = timeline(tried.trace)
     audited = Audited(
@@ -327,20 +330,42 @@ def _cache_key(
     options: GateOptions,
 ) -> str:
     """The cache's name for this run, "" for one that is not cached."""
-    if (
-        not options.cache
-        or options.dsn is not None
-        or options.snapshot
-        or options.trace
-        or STDIN in sql
-    ):
+    if not options.cache or options.dsn is not None or options.fix or STDIN in sql:
         return ""
-    settings = [
+    if options.snapshot and not options.trace:
+        return ""
+    settings: list[object] = [
         options.runner, options.pg_version, options.judge_down, options.each, options.min_rows,
         options.selection, sorted((k, sorted(v.items())) for k, v in options.thresholds.items()),
         options.schema, [(c.status, c.path, c.old_path) for c in changes or ()], changes is None,
     ]  # fmt: skip
-    return cache.key({**start.contents, **sql}, settings, options.rule_packs)
+    contents = {**start.contents, **sql}
+    if options.trace:
+        read = _workload_files(options.workload)
+        if read is None:
+            return ""
+        try:
+            machine = cache.machine(options.postgres_bin)
+        except (ServerError, OSError):
+            return ""
+        contents |= {f"workload {path}": data for path, data in read.items()}
+        settings += [
+            "traced", options.trace_report, options.workload, options.plan_factor,
+            options.assume_rows, options.check_down, options.snapshot, *machine,
+        ]  # fmt: skip
+    return cache.key(contents, settings, options.rule_packs, traced=options.trace)
+
+
+def _workload_files(paths: Sequence[str]) -> dict[str, bytes] | None:
+    """The bytes of the workload's files; None where they do not tell all: programs, standard input."""
+    from sqladvisor.sql.inputs import PROGRAMS, SQL, expand, load
+
+    found, problems = expand(paths, SQL + PROGRAMS)
+    read = {path: load(path) for path in found if path != "-"}
+    whole = {p: data for p, data in read.items() if isinstance(data, bytes)}
+    if problems or len(whole) < len(found) or any(p.lower().endswith(PROGRAMS) for p in whole):
+        return None
+    return whole
 
 
 def _noting(
@@ -366,10 +391,11 @@ def _report_of(known: cache.Outcome, sql: Mapping[str, bytes], rules: Sequence[R
         statements=known.statements,
         # The text of a file without findings is shown by no report.
         texts={p: read_source(p, sql[p]).text if p in paths else "" for p in sql},
-        notes=known.notes,
+        server=known.server,
+        notes=(*known.notes, FROM_CACHE) if "settled" in known.details else known.notes,
         suppressed=known.suppressed,
         rules=tuple(rules),
-        details={"runner": known.runner},
+        details=known.details,
     )
 
 

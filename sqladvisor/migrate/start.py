@@ -72,6 +72,14 @@ def read_start(
         return Start()
     files = load_files(schema)
     contents = dict(files.sql)
+    read = files.aux
+
+    def noting(path: str) -> bytes | None:
+        data = read(path)
+        contents[f"beside {path}"] = b"" if data is None else b"=" + data
+        return data
+
+    files.aux = noting
     found = read_files(files)
     return Start(
         tuple(s for m in found.migrations for s in m.up),
@@ -102,6 +110,7 @@ def _from_server(dsn: str, say: Callable[[str], None]) -> Start:
 
 def _from_snapshot(path: str) -> Start:
     from sqladvisor.catalog.snapshot import load
+    from sqladvisor.sql.inputs import load as read_bytes
 
     snapshot = load(path)
     found, problems = statements(read_source(path, snapshot.schema.encode()))
@@ -111,7 +120,7 @@ def _from_snapshot(path: str) -> Start:
         pg_version=statistics.version // 10000,
         rows={(r.schema, r.name): r.reltuples for r in statistics.relations
               if r.kind in ("r", "p", "m") and r.reltuples >= 0},
-        contents={path: snapshot.schema.encode()},
+        contents={path: whole if isinstance(whole := read_bytes(path), bytes) else b""},
         notes=[f"the snapshot's schema: {p.message}" for p in problems[:1]],
         description=f"static, from the snapshot {path}",
         snapshot=snapshot,

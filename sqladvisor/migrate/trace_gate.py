@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 _SAY_THE_SAME = ("migration/not-idempotent", "migration/invalid-index-hidden")
 """Rules that tell by the text what a retry shows."""
+_PASSING = ("08", "53", "55P03", "57", "58", "XX")
+"""SQLSTATEs of what may be otherwise next time: time limits, lost connections, a full disk."""
 MAX_NOTES = 5
 """Notes on what of the starting schema could not be made."""
 
@@ -65,6 +67,10 @@ class Tried:
     problems: list[InputProblem] = field(default_factory=list)
     trace: Trace | None = None
     server: str = ""
+    lost: bool = False
+    """Whether a part of it could not be tried to the end."""
+    settled: bool = False
+    """Whether a second run would say the same: nothing was lost, and nothing took too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ def try_set(
     tried = Tried(list(findings))
     workload = _workload(options.workload, tried)
     if not any(m.judged and m.up for m in migrations.migrations):
+        tried.settled = True
         return tried
     try:
         with ExitStack() as stack:
@@ -111,9 +118,13 @@ def try_set(
             stage = _run(
                 tried, binaries, cluster, migrations, start, known, settings, options, workload, say
             )
+            tried.settled = not tried.lost and not any(
+                s.sqlstate.startswith(_PASSING) for s in (tried.trace or Trace()).steps
+            )
             if then is not None:
                 then(stage, tried)
     except (ServerError, psycopg.Error) as error:
+        tried.settled = False
         cause = one_line(error) if isinstance(error, psycopg.Error) else str(error)
         if options.dsn is not None or options.workload or options.fix:
             tried.problems.append(InputProblem("embedded server", cause))
@@ -158,6 +169,7 @@ def _run(
             )
         except psycopg.Error as error:
             tried.notes.append(f"not tried on generated rows: {one_line(error)}")
+            tried.lost = True
     if concerned(tried.findings, known.sizes, settings.min_rows):
         say("measuring the embedded server")
         rates = calibrate(cluster)

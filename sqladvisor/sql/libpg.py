@@ -89,6 +89,8 @@ def _parser() -> Any:
 
 
 _libpg = _parser()
+PARSER = str(_libpg.__file__)
+"""The compiled parser's file."""
 
 _TOO_DEEP = "nested too deeply to be read"
 _MAX_DEPTH = 1000

@@ -116,3 +116,88 @@ def test_only_the_latest_outcomes_are_kept(folder: Path, monkeypatch: pytest.Mon
     for number in range(6):
         run(pg_version=12 + number)
     assert len(os.listdir(cache.folder())) == 3
+
+
+TRACED = "SET lock_timeout = '1s';\nCREATE INDEX i ON users (email);\n"
+
+
+@pytest.fixture
+def traced(folder: Path) -> Callable[..., Report]:
+    (folder / "1_a.sql").write_text(TRACED)
+    (folder.parent / "schema.sql").write_text("CREATE TABLE users (id int, email text);")
+    (folder.parent / "w.sql").write_text("SELECT * FROM users WHERE email = 'a';")
+
+    def run(**options: object) -> Report:
+        chosen: dict[str, object] = {
+            "schema": (str(folder.parent / "schema.sql"),),
+            "workload": (str(folder.parent / "w.sql"),),
+            "trace_report": True,
+        }
+        return gate(["."], GateOptions(**{**chosen, "trace": True, **options}))  # type: ignore[arg-type]
+
+    return run
+
+
+def test_a_trace_is_kept_and_says_so(
+    traced: Callable[..., Report], checks: Callable[[], int]
+) -> None:
+    first, second = traced(), traced()
+    assert checks() == 1
+    assert first.findings == second.findings != ()
+    assert first.server == second.server != ""
+    assert first.details == second.details
+    assert second.notes == (*first.notes, gate_module.FROM_CACHE)
+    assert gate_module.FROM_CACHE not in traced(cache=False).notes
+    assert checks() == 2
+
+
+def test_whatever_a_trace_rests_on_makes_it_anew(
+    traced: Callable[..., Report],
+    checks: Callable[[], int],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traced()
+    expected = 1
+    for path, text in [
+        ("schema.sql", "CREATE TABLE users (id int, email varchar(9));"),
+        ("w.sql", "SELECT * FROM users WHERE email = 'b';"),
+        ("m/1_a.sql", TRACED + "DROP INDEX i;"),
+    ]:
+        (folder.parent / path).write_text(text)
+        traced()
+        expected += 1
+        assert checks() == expected, path
+    for options in (
+        {"assume_rows": 10}, {"plan_factor": 9.0}, {"check_down": False}, {"workload": ()},
+        {"trace_report": False}, {"trace": False},
+    ):  # fmt: skip
+        traced(**options)
+        expected += 1
+        assert checks() == expected, options
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    traced()
+    assert checks() == expected + 1
+    monkeypatch.delenv("TZ")
+    traced()
+    assert checks() == expected + 1
+
+
+def test_other_programs_make_another_trace(
+    traced: Callable[..., Report], checks: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced()
+    monkeypatch.setattr(cache, "machine", lambda _: ["/elsewhere/bin", 170000, 1, 1])
+    traced()
+    assert checks() == 2
+
+
+def test_what_was_not_tried_to_the_end_is_not_kept(
+    traced: Callable[..., Report], checks: Callable[[], int], folder: Path
+) -> None:
+    (folder / "1_a.sql").write_text("SET statement_timeout = '20ms';\nSELECT pg_sleep(1);\n")
+    traced(workload=())
+    traced(workload=())
+    traced(workload=(), postgres_bin="/nowhere/bin")
+    traced(workload=(), postgres_bin="/nowhere/bin")
+    assert checks() == 4
