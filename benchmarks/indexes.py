@@ -134,10 +134,10 @@ def advise(
 
 
 def as_peers(dsn: str, settings: tuple[str, ...], peers: Peers, run_peers: bool) -> bool:
-    """The peers' rules on one sample of statistics. Whether nobody did better, with few calls.
+    """The peers' rules on one sample of statistics. Whether no peer did better on it, with few calls.
 
-    A peer's figure of another run counts where the statistics at hand let it be reached at all: the
-    lower bound says that. A peer run here counts always."""
+    A peer's figure of another run rests on other statistics: it stands beside ours with a verdict,
+    ``no set reaches it here`` where our lower bound proves that."""
     connection = connect_target(dsn)
     for setting in settings:
         connection.execute(f"SET {setting.replace('=', ' = ')}".encode())
@@ -158,8 +158,8 @@ def as_peers(dsn: str, settings: tuple[str, ...], peers: Peers, run_peers: bool)
             verdict = "reached"
         elif round(bound, 4) > cells[name]:
             verdict = "no set reaches it here"
-        else:
-            verdict, met = "missed", False
+        else:  # other statistics: a miss only where a peer does better on these
+            verdict = "not reached on these statistics"
         here = {}
         if run_peers:
             here = {"Extend": extend[budget][0] / base, "trial": trial[budget] / base}

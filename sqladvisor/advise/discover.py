@@ -110,12 +110,14 @@ def shares(
             users.setdefault(index, []).append(number)
     gains = [max(s.weight * (s.bare - s.least), 0.0) for s in statements]
     result: list[dict[int, float]] = [{} for _ in statements]
-    for index, numbers in users.items():
+    # By size: what an index of others stands in for is smaller, and has its price already.
+    for index in sorted(users, key=lambda i: (problem.sizes.get(i, 0), i)):
+        numbers = users[index]
         whole = prices.megabyte * problem.sizes.get(index, 0) / MB + problem.upkeep.get(index, 0.0)
         linked = {n: prices.parts[n, index] for n in numbers if (n, index) in prices.parts}
         for number, part in linked.items():
             result[number][index] = part
-        rest = max(whole - sum(linked.values()), 0.0)
+        rest = max(whole - sum(linked.values()) - _lent(index, statements, result), 0.0)
         others = [n for n in numbers if n not in linked]
         gain = sum(gains[n] for n in others)
         for number in others:
@@ -123,9 +125,21 @@ def shares(
     return result
 
 
+def _lent(index: int, statements: Sequence[Priced], parts: Sequence[Mapping[int, float]]) -> float:
+    """What an index is paid by the statements that it serves in place of their own."""
+    return sum(
+        part[own]
+        for statement, part in zip(statements, parts, strict=True)
+        if index in statement.foreign
+        for own in members(statement.foreign[index])
+        if own in part
+    )
+
+
 def bound(
     problem: Problem,
     prices: Prices,
+    statements: Sequence[Priced],
     parts: Sequence[Mapping[int, float]],
     found: Sequence[Found],
     budget: float | None,
@@ -135,6 +149,8 @@ def bound(
     for own in parts:
         for index, part in own.items():
             paid[index] = paid.get(index, 0.0) + part
+    for index in paid:
+        paid[index] += _lent(index, statements, parts)
     result = sum(f.bound for f in found)
     if budget is not None:
         result -= prices.megabyte * budget / MB

@@ -133,8 +133,25 @@ class Offers:
                     self.unplanned.append((place, str(error)))
                     break
                 self.asked.append(Asked(place, variant, statement))
-
+        self._share()
         return missed
+
+    def _share(self) -> None:
+        """Let each statement use what was offered for others and begins as one of its own does."""
+        new = [o for o in self.indexes if o.index is not None and o.index.method == "btree"]
+        begins: dict[int, IndexSet] = {}
+        for table in by_table(new).values():
+            for longer in table:
+                shorter = [o.number for o in table if o is not longer and _begins_as(longer, o)]
+                if shorter:
+                    begins[longer.number] = set_of(shorter)
+        for statement in self.priced:
+            foreign = {
+                number: own
+                for number, shorter in begins.items()
+                if not statement.relevant >> number & 1 and (own := shorter & statement.relevant)
+            }
+            statement.share(foreign)
 
     def _existing_of(self, query: Query) -> IndexSet:
         tables = {
@@ -218,6 +235,17 @@ class Offers:
 
     def _at(self, number: int) -> Offered:
         return self.indexes[number]
+
+
+def _begins_as(longer: Offered, shorter: Offered) -> bool:
+    """Whether an index has the other's keys first, and all its columns."""
+    one, other = longer.index, shorter.index
+    assert one is not None and other is not None
+    return (
+        one.keys[: len(other.keys)] == other.keys
+        and one.predicate == other.predicate
+        and set(other.include) <= {*one.keys, *one.include}
+    )
 
 
 def every_want(context: Context, catalog: Catalog) -> Iterator[Wanted]:

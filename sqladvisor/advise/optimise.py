@@ -31,7 +31,7 @@ ROUNDS = 60
 """Pricing rounds for one budget; the relaxed program settles after 5 to 25 on TPC-H."""
 SEARCH_CALLS = 10
 """Planner calls for one statement in one round: prices change, so a long search waits for better."""
-CLOSING_CALLS = 400
+CLOSING_CALLS = 350
 """Planner calls for one budget, after the search, to prove its choice or to find a better one."""
 CLOSING_SEARCH = 30
 """Planner calls of them for one statement at first; twice as many each time that was too few."""
@@ -124,6 +124,7 @@ class Optimiser:
         self.terms = terms
         self._say = say or (lambda _: None)
         self._found: list[IndexSet] = []
+        self._refuted: list[dict[int, IndexSet]] = [{} for _ in statements]
         self._floors: list[list[tuple[IndexSet, Floor]]] = [[] for _ in statements]
         self._today = [s.plan(terms.today).cost for s in statements]
         self.base = sum(s.weight * c for s, c in zip(statements, self._today, strict=True))
@@ -168,7 +169,7 @@ class Optimiser:
         bound, complete = 0.0, False
         for round_ in range(ROUNDS):
             self._say(f"searching plans: round {round_ + 1}, {self.calls:,} planner calls")
-            problem = self._problem(fitting)
+            problem = self._problem(fitting, hopeful=True)
             prices = relax(problem, budget)
             shares = discover.shares(problem, prices, self.statements)
             before = self._known()
@@ -177,7 +178,9 @@ class Optimiser:
                 if stop.now(self.calls):
                     return bound, False
                 found.append(self._search(number, own, fitting, SEARCH_CALLS))
-            bound = max(bound, discover.bound(problem, prices, shares, found, budget))
+            bound = max(
+                bound, discover.bound(problem, prices, self.statements, shares, found, budget)
+            )
             if self._known() == before:
                 complete = all(f.complete for f in found)
                 break
@@ -215,7 +218,7 @@ class Optimiser:
             self._say(f"closing the gap: {self.calls:,} planner calls")
             before = self._known()
             floors = self._floors_for(fitting)
-            problem = replace(self._problem(fitting), floors=floors)
+            problem = replace(self._problem(fitting, hopeful=True), floors=floors)
             solution = solve(problem, budget, time_limit=stop.left_s())
             bound = max(bound, solution.bound)
             if stop.now(self.calls):
@@ -227,8 +230,9 @@ class Optimiser:
                 break
             raised = False
             for number in solution.unknown:
-                floor = max(floors[number], key=lambda f: f.under(solution.chosen))
-                lacks = self._cost(number, solution.chosen) - floor.under(solution.chosen)
+                own = self.statements[number].own(solution.chosen)
+                floor = max(floors[number], key=lambda f: f.under(own))
+                lacks = self._cost(number, solution.chosen) - floor.under(own)
                 if lacks <= EXACT * floor.cost:
                     continue
                 priced = self._with_use(number, floor.parts)
@@ -307,6 +311,7 @@ class Optimiser:
         used = self.terms.required | (chosen & self.terms.today)
         for statement in self.statements:
             used |= statement.plan(chosen).used
+        self._refute(chosen)
         keep = used & chosen
         for group in self.terms.keep_one:
             if not group & keep:
@@ -329,7 +334,7 @@ class Optimiser:
         return min(
             statement.weight * cost + self._use(number) * self._new(used)
             for used, cost in statement.atoms.items()
-            if statement.has(used, chosen & statement.relevant)
+            if statement.has(used, chosen & statement.usable)
         )
 
     def _use(self, number: int) -> float:
@@ -354,9 +359,36 @@ class Optimiser:
         )
 
     def _known(self) -> int:
-        return sum(len(s.atoms) for s in self.statements)
+        refuted = sum(by.bit_count() for own in self._refuted for by in own.values())
+        return sum(len(s.atoms) for s in self.statements) + refuted
 
-    def _problem(self, fitting: IndexSet) -> Problem:
+    def _refute(self, chosen: IndexSet) -> None:
+        """Note which indexes of others do not serve a statement as well as its own would."""
+        for number, statement in enumerate(self.statements):
+            foreign = chosen & statement.usable & ~statement.relevant
+            own = statement.own(chosen)
+            best = statement.above(own) if foreign else None
+            if best is None or statement.plan(chosen).cost <= best.cost * (1 + EXACT):
+                continue
+            for index in members(foreign):
+                for lacking in members(statement.foreign[index] & best.used & ~chosen):
+                    refuted = self._refuted[number]
+                    refuted[lacking] = refuted.get(lacking, 0) | 1 << index
+
+    def _aliases(self, number: int, fitting: IndexSet, hopeful: bool) -> dict[int, IndexSet]:
+        result: dict[int, IndexSet] = {}
+        statement = self.statements[number]
+        for index, owns in statement.foreign.items():
+            if fitting >> index & 1:
+                for own in members(owns):
+                    if hopeful or not self._refuted[number].get(own, 0) >> index & 1:
+                        result[own] = result.get(own, 0) | 1 << index
+        return result
+
+    def _problem(self, fitting: IndexSet, *, hopeful: bool = False) -> Problem:
+        """``hopeful``: whatever an index of others was seen to be, it may serve as well as one of
+
+        a statement's own: for bounds."""
         terms = self.terms
         atoms = []
         for number, (statement, today) in enumerate(zip(self.statements, self._today, strict=True)):
@@ -370,5 +402,12 @@ class Optimiser:
             atoms.append(undominated(own, statement.hidden))
         hidden = [s.hidden for s in self.statements]
         return Problem(
-            atoms, terms.sizes, terms.upkeep, terms.shared, terms.required, terms.keep_one, hidden
+            atoms,
+            terms.sizes,
+            terms.upkeep,
+            terms.shared,
+            terms.required,
+            terms.keep_one,
+            hidden,
+            [self._aliases(n, fitting, hopeful) for n in range(len(self.statements))],
         )

@@ -56,7 +56,7 @@ class Priced:
     """One statement and all that is known of its costs, in planner cost units."""
 
     relevant: IndexSet
-    """The offered indexes that its plans could use."""
+    """The indexes offered for it: its plans are searched with these."""
     ask: Callable[[IndexSet], tuple[IndexSet, float]]
     """Plans the statement with these indexes: what the plan uses, and its cost."""
     weight: float = 1.0
@@ -68,18 +68,39 @@ class Priced:
     """For a plan that uses exactly these indexes those which hide it: with one of them in view the
 
     planner was seen to take a dearer plan."""
+    foreign: Mapping[int, IndexSet] = field(default_factory=dict)
+    """Of indexes offered for other statements those that it can use as well, each with its own that
+
+    the index begins with and has the columns of: what is larger serves it no better than they do."""
     _asked: dict[IndexSet, Answer] = field(default_factory=dict)
+    usable: IndexSet = 0
+    """All that its plans could use."""
+
+    def __post_init__(self) -> None:
+        self.share(self.foreign)
+
+    def share(self, foreign: Mapping[int, IndexSet]) -> None:
+        """Say which indexes of others it can use."""
+        self.foreign = foreign
+        self.usable = self.relevant | set_of(foreign)
+
+    def own(self, visible: IndexSet) -> IndexSet:
+        """The statement's own indexes that serve it no worse than these."""
+        result = visible & self.relevant
+        for index in members(visible & self.usable & ~self.relevant):
+            result |= self.foreign[index]
+        return result
 
     def plan(self, visible: IndexSet) -> Answer:
         """The cheapest plan with these indexes, from what is known or from the planner."""
-        visible &= self.relevant
+        visible &= self.usable
         return self.known(visible) or self._call(visible)
 
     def confirm(self, visible: IndexSet) -> Answer:
         """The planner's own plan with exactly these indexes. Where it is dearer than one it could
 
         have taken, the index that hides that one is looked for."""
-        visible &= self.relevant
+        visible &= self.usable
         while True:
             answer = self._asked.get(visible) or self._call(visible)
             better = self.above(visible)
@@ -104,7 +125,7 @@ class Priced:
 
     def known(self, visible: IndexSet) -> Answer | None:
         """The cheapest plan with these indexes where earlier answers settle it."""
-        visible &= self.relevant
+        visible &= self.usable
         if visible in self._asked:
             return self._asked[visible]
         above = self.above(visible)
@@ -122,7 +143,10 @@ class Priced:
 
     def below(self, visible: IndexSet) -> float:
         """A cost that no plan with these indexes can undercut."""
-        return max((a.cost for a in self.answers if not visible & ~a.seen), default=0.0)
+        own = self.own(visible)
+        return max(
+            (a.cost for a in self.answers if not (visible & ~a.seen and own & ~a.seen)), default=0.0
+        )
 
     def _call(self, visible: IndexSet) -> Answer:
         self.calls += 1

@@ -68,6 +68,8 @@ class Problem:
     """Sets of which one index must be there."""
     hidden: Sequence[Mapping[IndexSet, IndexSet]] = ()
     """For each statement the atoms that cannot be had where one of some other indexes is there."""
+    aliases: Sequence[Mapping[int, IndexSet]] = ()
+    """For each statement, by an index of its own, the indexes of others that may stand in for it."""
     floors: Sequence[Sequence[Floor]] = ()
     """For each statement what bounds the plans that are not known. Where given, a statement may run
 
@@ -203,14 +205,9 @@ class _Model:
             rows.append((1.0, 1.0, places, [1.0] * len(places)))
             for index, using in users.items():
                 self.links[number, index] = len(rows)
-                rows.append(
-                    (
-                        -highspy.kHighsInf,
-                        0.0,
-                        [*using, column[index]],
-                        [1.0] * len(using) + [-1.0],
-                    )
-                )
+                serving = [column[i] for i in self._serving(number, index)]
+                values = [1.0] * len(using) + [-1.0] * len(serving)
+                rows.append((-highspy.kHighsInf, 0.0, [*using, *serving], values))
         for shared in problem.shared:
             place = len(costs)
             costs.append(shared.cost / self.scale)
@@ -220,6 +217,11 @@ class _Model:
                     rows.append((-highspy.kHighsInf, 0.0, [column[index], place], [1.0, -1.0]))
         free = {place + 1 for place in self.unknown.values()}
         self.highs = _highs(costs, lower, rows, relaxed, free)
+
+    def _serving(self, number: int, index: int) -> list[int]:
+        """The indexes of the program that give a statement what this one of its own does."""
+        aliases = self.problem.aliases[number].get(index, 0) if self.problem.aliases else 0
+        return [i for i in (index, *members(aliases)) if i in self._column]
 
     def _unknown(
         self,
@@ -233,11 +235,11 @@ class _Model:
         costs += [0.0, 1.0]
         lower += [0.0, 0.0]
         for floor in self.problem.floors[number]:
-            parts = {
-                self._column[i]: part / self.scale
-                for i, part in floor.parts.items()
-                if i in self._column and part
-            }
+            parts: dict[int, float] = {}
+            for index, part in floor.parts.items():
+                for i in self._serving(number, index) if part else ():
+                    place_ = self._column[i]
+                    parts[place_] = parts.get(place_, 0.0) + part / self.scale
             rows.append(
                 (
                     0.0,

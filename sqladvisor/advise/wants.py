@@ -73,6 +73,12 @@ class Wanted:
     """Extensions installed: what operator classes there are."""
 
     @property
+    def sought(self) -> tuple[str, ...]:
+        """The columns it searches, joins, sorts or groups by, each once."""
+        found = [c for p in self.predicates if not p.is_expression for c in p.columns]
+        return tuple(dict.fromkeys([*found, *(c for c, _ in self.order), *self.group]))
+
+    @property
     def table(self) -> str:
         """The table as written in DDL; ``public`` is left out."""
         relation = self.item.relation

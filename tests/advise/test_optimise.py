@@ -201,3 +201,50 @@ def test_floors_bound_what_is_not_known(
     assert solution.bound <= best + 1e-3
     if not solution.unknown:
         assert abs(solution.cost - best) <= 1e-2
+
+
+HALF = INDEXES // 2
+DEARER = 2.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(statements, statements, sizes_of, st.integers(0, 30))
+def test_an_index_of_another_statement_serves_and_the_bound_holds(
+    mine: list[Plans], theirs: list[Plans], sizes: list[int], budget: int
+) -> None:
+    """Index n + 3 begins with index n, and is larger: where it is there, n need not be made."""
+    bytes_of = {n: (s + 9 * (n >= HALF)) * 1_000_000 for n, s in enumerate(sizes)}
+    low = set_of(range(HALF))
+
+    def sharing(plans: Plans) -> Priced:
+        able = [
+            ((used & low & ~lent) | (used & low & lent) << HALF, cost + DEARER * lent.bit_count())
+            for used, cost in plans
+            if not used & ~low
+            for lent in range(2**HALF)
+            if not lent & ~used
+        ]
+        everything.append(able)
+
+        def ask(visible: IndexSet) -> tuple[IndexSet, float]:
+            return min((u for u in able if not u[0] & ~visible), key=lambda u: (u[1], u[0]))
+
+        return Priced(low, ask, foreign={n + HALF: 1 << n for n in range(HALF)})
+
+    everything: list[Plans] = []
+    priced = [sharing(p) for p in mine]
+    for plans in theirs:
+        high = [(used, cost) for used, cost in plans if not used & low]
+        statement = planner(high)
+        statement.relevant &= ~low
+        statement.share({})
+        priced.append(statement)
+        everything.append(high)
+    choice = Optimiser(priced, Terms(bytes_of)).choose(budget * 1e6, Stop())
+    best = brute(everything, bytes_of, budget * 1e6, {})
+    assert choice.size_bytes <= budget * 1e6
+    assert choice.bound <= best * (1 + 1e-6)
+    assert abs(choice.cost - sum(cheapest(p, choice.indexes) for p in everything)) < 1e-6
+    # What lending costs is learnt where it is tried: no further off than that.
+    lending = DEARER * HALF * len(mine)
+    assert best * (1 - 1e-9) <= choice.value <= (best + lending) * (1 + 1.01 * CLOSED)
