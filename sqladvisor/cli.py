@@ -22,6 +22,7 @@ from sqladvisor.command import (
     run_indexes,
     run_live,
     run_snapshot,
+    run_snapshot_diff,
 )
 from sqladvisor.engine import Selection
 from sqladvisor.errors import InputError
@@ -56,6 +57,13 @@ class FailOn(StrEnum):
     warning = "warning"
     info = "info"
     never = "never"
+
+
+class DiffFormat(StrEnum):
+    """How `snapshot --diff` is printed."""
+
+    text = "text"
+    json = "json"
 
 
 class Values(StrEnum):
@@ -899,6 +907,17 @@ def snapshot_(
     workload: Annotated[
         bool, typer.Option(help="Also the statements of pg_stat_statements, without literals.")
     ] = True,
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="OLD NEW",
+            help="Say instead what changed between two snapshot files (relations, columns, indexes; rows "
+            "by a factor of 2; statistics that plans feel), with exit code 1 where something did.",
+        ),
+    ] = None,
+    format: Annotated[
+        DiffFormat, typer.Option("-f", "--format", help="How --diff says it.")
+    ] = DiffFormat.text,
     timeout: TimeoutOption = 30.0,
     postgres_bin: BinOption = None,
     quiet: QuietOption = False,
@@ -907,6 +926,10 @@ def snapshot_(
 
     Read-only, as any role that may connect: with SELECT on the tables their statistics are seen.
     """
+    if diff is not None:
+        if dsn is not None:
+            raise typer.BadParameter("--diff compares two files: no DSN with it")
+        raise typer.Exit(run_snapshot_diff(*diff, Output(format.value, output, quiet=quiet)))
     raise typer.Exit(
         run_snapshot(
             dsn,

@@ -6,6 +6,7 @@ Exit codes: 0 nothing at or above ``--fail-on``; 1 findings; 2 bad usage, input 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -134,6 +135,33 @@ def run_snapshot(
             for missing in (*snapshot.statistics.missing, *snapshot.workload_missing):
                 sys.stderr.write(f"  {printable(missing)}\n")
         return 0
+
+    return guarded(job)
+
+
+def run_snapshot_diff(old: str, new: str, output: Output) -> int:
+    """``snapshot --diff``: what changed, and exit code 1 where something did."""
+    from sqladvisor.catalog.snapshot import load
+    from sqladvisor.catalog.snapshot_diff import compare
+
+    def job() -> int:
+        changes = compare(load(old), load(new))
+        if output.format == "json":
+            write(
+                json.dumps(
+                    {"changes": [c.document() for c in changes]}, indent=2, ensure_ascii=False
+                )
+                + "\n",
+                output,
+            )
+        else:
+            write("".join(f"{printable(str(c))}\n" for c in changes), output)
+            if not output.quiet:
+                said = (
+                    f"{len(changes)} change{'s' * (len(changes) != 1)}" if changes else "no change"
+                )
+                sys.stderr.write(f"{said}: {printable(old)} → {printable(new)}\n")
+        return int(bool(changes))
 
     return guarded(job)
 

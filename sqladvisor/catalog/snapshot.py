@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqladvisor.catalog.snapshot_read import Reader
@@ -91,6 +92,8 @@ class Snapshot:
     """What is not in the workload, and why."""
     stand_ins: StandIns | None = None
     """What the values of a query are replaced by, where they are masked."""
+    taken: str | None = None
+    """When: date and time with a zone, in ISO 8601."""
 
 
 def encode(snapshot: Snapshot) -> str:
@@ -99,6 +102,7 @@ def encode(snapshot: Snapshot) -> str:
     document: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
+        **({"taken": snapshot.taken} if snapshot.taken else {}),
         "values": snapshot.values,
         "server_version": s.version,
         "sorts_by_bytes": s.sorts_by_bytes,
@@ -264,6 +268,7 @@ def _snapshot(read: Reader) -> Snapshot:
         read.flag("standby"),
         tuple(read.texts("workload_missing")),
         _read_stand_ins(read),
+        _read_taken(read),
     )
 
 
@@ -357,6 +362,17 @@ def _read_stand_ins(read: Reader) -> StandIns | None:
     except ValueError:
         raise inner.wrong("salt", "hexadecimal digits") from None
     return StandIns(salt, inner.texts_by_name("values"))
+
+
+def _read_taken(read: Reader) -> str | None:
+    if (text := read.text_or_none("taken")) is None:
+        return None
+    try:
+        if datetime.fromisoformat(text).tzinfo is not None:
+            return text
+    except ValueError:
+        pass
+    raise read.wrong("taken", "a date and time with a time zone")
 
 
 def load(path: str) -> Snapshot:

@@ -110,6 +110,7 @@ def _from_server(dsn: str, say: Callable[[str], None]) -> Start:
 
 def _from_snapshot(path: str) -> Start:
     from sqladvisor.catalog.snapshot import load
+    from sqladvisor.catalog.snapshot_diff import stale_notes
     from sqladvisor.sql.inputs import load as read_bytes
 
     snapshot = load(path)
@@ -121,7 +122,10 @@ def _from_snapshot(path: str) -> Start:
         rows={(r.schema, r.name): r.reltuples for r in statistics.relations
               if r.kind in ("r", "p", "m") and r.reltuples >= 0},
         contents={path: whole if isinstance(whole := read_bytes(path), bytes) else b""},
-        notes=[f"the snapshot's schema: {p.message}" for p in problems[:1]],
+        notes=[
+            *stale_notes(snapshot),
+            *(f"the snapshot's schema: {p.message}" for p in problems[:1]),
+        ],
         description=f"static, from the snapshot {path}",
         snapshot=snapshot,
     )  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import psycopg
 from psycopg import sql
@@ -85,6 +86,7 @@ def take_snapshot(
                 round(row[2], 2),
                 row[3],
                 tuple(missing),
+                taken=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             if values == "none":
                 return without_values(snapshot)

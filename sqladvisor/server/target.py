@@ -28,7 +28,9 @@ from sqladvisor.server.sandbox import Loaded, Sandbox, TableRows
 from sqladvisor.server.shadow import build_shadow
 from sqladvisor.server.statistics import assume_rows, read_statistics
 from sqladvisor.server.whatif import ShadowWhatIf, WhatIf
-from sqladvisor.sql.source import Source, read_source
+from sqladvisor.sql.inputs import expand
+from sqladvisor.sql.inputs import load as load_file
+from sqladvisor.sql.source import Source, read_source, statements
 
 if TYPE_CHECKING:
     from sqladvisor.auditor import Options
@@ -262,6 +264,7 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
 def open_snapshot(options: Options, say: Say) -> Iterator[Target]:
     """A shadow of a snapshot file: plans and what-if, no rows. Raises InputError, ServerError."""
     from sqladvisor.catalog.snapshot import load
+    from sqladvisor.catalog.snapshot_diff import stale_notes
     from sqladvisor.server.snapshot import with_counters
 
     path = str(options.snapshot)
@@ -292,7 +295,8 @@ def open_snapshot(options: Options, say: Say) -> Iterator[Target]:
                 empty.load_ddl([source], say, Loaded(), rows=False, dumped=True)
                 return stack.enter_context(empty.connect())
 
-            notes = [*shadow.left_out, *statistics.missing]
+            notes = [*stale_notes(snapshot, _schema_files(options)), *shadow.left_out]
+            notes += statistics.missing
             if here != there:
                 notes.append(
                     f"plans are those of PostgreSQL {_version(cluster.version_num)}, made from the "
@@ -314,6 +318,20 @@ def open_snapshot(options: Options, say: Say) -> Iterator[Target]:
             )
         except psycopg.Error as error:
             raise ServerError(f"the embedded server failed: {one_line(error)}") from error
+
+
+def _schema_files(options: Options) -> Catalog | None:
+    """What ``--schema`` beside ``--snapshot`` says: not to plan on, but to hold the snapshot to."""
+    if not options.schema:
+        return None
+    from sqladvisor.catalog.ddl import catalog_from_statements
+
+    found = []
+    for path in expand(options.schema)[0]:
+        data = load_file(path)
+        if not isinstance(data, InputProblem):
+            found += statements(read_source(path, data))[0]
+    return catalog_from_statements(found)
 
 
 def _setting(connection: psycopg.Connection, name: str) -> str:
