@@ -22,7 +22,8 @@ from psycopg.pq import TransactionStatus
 from sqladvisor.migrate.locks import MODES, STRENGTH, WAITED_FOR
 from sqladvisor.migrate.trace_tools import LOOK, NO_TOOLS, RELATIONS, SCHEMA, TABLE_OF, TOOLS
 from sqladvisor.server.connect import one_line
-from sqladvisor.server.sandbox import MAX_ROLES, Sandbox, make_role
+from sqladvisor.server.sandbox import Sandbox
+from sqladvisor.server.substitutes import MAX_TRIES, make_role
 from sqladvisor.sql.quote import qualified
 from sqladvisor.sql.statement import Statement
 from sqladvisor.sql.tree import names, unwrap, walk
@@ -207,7 +208,7 @@ class TraceSession:
         seen = LookedAt(self._number())
         connection = self._connection
         seen.held = self._strong()
-        for _ in range(MAX_ROLES):
+        for _ in range(MAX_TRIES):
             started = time.perf_counter()
             try:
                 with self._deadline():

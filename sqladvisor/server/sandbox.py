@@ -25,6 +25,13 @@ from psycopg import sql
 from sqladvisor.errors import InputError
 from sqladvisor.finding import InputProblem
 from sqladvisor.server.connect import one_line
+from sqladvisor.server.substitutes import (
+    Substitutes,
+    execute,
+    keep_local,
+    let_use_wrappers,
+    make_role,
+)
 from sqladvisor.sql.inputs import expand, load
 from sqladvisor.sql.source import CopyData, Source, Unread, read_source, script, statements
 from sqladvisor.sql.statement import Node, Statement
@@ -35,8 +42,10 @@ if TYPE_CHECKING:
 
 ROLE = "sqladvisor"
 CHUNK = 1 << 20
-MAX_ROLES = 20
-"""Roles made for the sake of one statement."""
+MAX_NOTES = 10
+"""Statements left out that are named."""
+_OF_EXTENSION = frozenset(("42704", "42883", "42P01", "3F000"))
+"""SQLSTATEs of what is missing: objects, functions, tables, schemas."""
 
 # Says who may do what, which changes no plan; the roles they name do not exist here.
 _SKIPPED = frozenset(
@@ -53,8 +62,6 @@ _ALONE = (*_WITH_ROWS, "CreateExtensionStmt")
 
 _LEFT_OUT_SETTINGS = frozenset(("role", "session_authorization", "default_tablespace"))
 """Settings of a dump that name roles and disks of the machine it comes from."""
-_NO_ROLE = re.compile(r'role "(.+)" does not exist')
-_NO_COLLATION = re.compile(r'collation "(.+)" for encoding ".+" does not exist')
 DUMPED_TIMEOUT_MS = 60_000
 BATCH = 50
 """Statements of a dump in one message: each takes a few locks until the last of them is done."""
@@ -77,7 +84,7 @@ class Loaded:
     """The schema files as read."""
     failed: list[tuple[Statement | Unread, str]] = field(default_factory=list)
     """DDL that could not be run, and why: what it makes is missing here."""
-    substituted: list[str] = field(default_factory=list)
+    substitutes: Substitutes = field(default_factory=Substitutes)
     """What was made as something like it, as this server cannot have it."""
 
 
@@ -142,6 +149,10 @@ class Sandbox:
             else:
                 sources.append(read_source(path, data))
         self.load_ddl(sources, say, loaded, rows=rows)
+        more = len(loaded.notes) - MAX_NOTES
+        loaded.notes = [*loaded.substitutes.said, *loaded.notes[:MAX_NOTES]]
+        if more > 0:
+            loaded.notes.append(f"and {more} more statements for want of an extension")
         if loaded.skipped:
             loaded.notes.append(
                 f"{loaded.skipped} schema statements about ownership, roles, privileges and "
@@ -161,8 +172,7 @@ class Sandbox:
         """Run DDL, statement by statement; without ``rows`` not the INSERT and COPY among it.
 
         ``dumped``: it is pg_dump's, of a database that is to be planned for. Then what is too new
-        for the parser is run as well, and a collation that this server lacks is made, as one that
-        sorts by bytes; each statement is stopped after a while.
+        for the parser is run as well; each statement is stopped after a while.
         """
         with self.connect() as owner, self.cluster.connect(self.name) as admin:
             for source in sources:
@@ -179,6 +189,7 @@ class Sandbox:
                         if rows or _kind(item) not in _WITH_ROWS:
                             self._run(item, source, owner, admin, loaded)
                 self._keep_search_path(owner)
+            keep_local(admin)
 
     def _replay(
         self,
@@ -199,7 +210,7 @@ class Sandbox:
                 if owner.closed:
                     raise
                 for statement in batch:
-                    self._run(statement, source, owner, admin, loaded, substitute=True)
+                    self._run(statement, source, owner, admin, loaded)
             batch.clear()
 
         for item in script(source, loaded.problems, unread=True):
@@ -217,7 +228,7 @@ class Sandbox:
             if isinstance(item, Unread):
                 self._run_unread(item, owner, loaded)
             elif not isinstance(item, Statement) or item.kind in _ALONE:
-                self._run(item, source, owner, admin, loaded, substitute=True)
+                self._run(item, source, owner, admin, loaded)
         if batch:
             flush()
 
@@ -361,8 +372,6 @@ class Sandbox:
         owner: psycopg.Connection,
         admin: psycopg.Connection,
         loaded: Loaded,
-        *,
-        substitute: bool = False,
     ) -> None:
         if isinstance(item, CopyData):
             target = f"{item.table}{item.columns}"
@@ -383,11 +392,11 @@ class Sandbox:
         if item.kind == "CopyStmt":
             return  # its data follows as a CopyData item; COPY from files and programs is not run
         try:
-            result = _execute(connection, item, admin, loaded.substituted if substitute else None)
+            result = execute(connection, item, admin, owner, loaded.substitutes)
             if item.kind == "InsertStmt":
                 loaded.rows += max(result.rowcount, 0)
-            elif item.kind == "CreateExtensionStmt" and substitute:
-                _let_use_wrappers(admin)
+            elif item.kind == "CreateExtensionStmt":
+                let_use_wrappers(admin, ROLE)
         except psycopg.Error as error:
             if connection.closed:
                 raise
@@ -396,9 +405,16 @@ class Sandbox:
             position = getattr(error.diag, "statement_position", None)
             at = item.locate(item.to_text(int(position) - 1 if position else 0))
             loaded.failed.append((item, one_line(error)))
-            loaded.problems.append(
-                InputProblem(item.path, f"schema: {one_line(error)}", at.line, at.column)
-            )
+            if loaded.substitutes.missing and error.sqlstate in _OF_EXTENSION:
+                # The extension's absence is said; that is no mistake of the file's.
+                place = f"{item.path}:{at.line}"
+                loaded.notes.append(
+                    f"left out, for want of an extension: {place}: {one_line(error)}"
+                )
+            else:
+                loaded.problems.append(
+                    InputProblem(item.path, f"schema: {one_line(error)}", at.line, at.column)
+                )
 
     @staticmethod
     def _run_unread(item: Unread, owner: psycopg.Connection, loaded: Loaded) -> None:
@@ -451,70 +467,6 @@ class Sandbox:
                     "WHERE m > 0".encode(),
                     [sequence],
                 )
-
-
-def _execute(
-    connection: psycopg.Connection,
-    item: Statement,
-    admin: psycopg.Connection,
-    substituted: list[str] | None = None,
-) -> psycopg.Cursor:
-    """Run a statement; a role that only a policy or a default privilege names is made for it.
-
-    With ``substituted`` so is a collation of ICU, which the wheel's PostgreSQL is built without.
-    """
-    for _ in range(MAX_ROLES):
-        try:
-            return connection.execute(item.sql.encode())
-        except psycopg.errors.UndefinedObject as error:
-            said = error.diag.message_primary or ""
-            if make_role(error, admin):
-                continue
-            if substituted is not None and (missing := _NO_COLLATION.fullmatch(said)):
-                schema, _, name = missing[1].rpartition(".")
-                collation = sql.Identifier(schema or "pg_catalog", name)
-                _make_collation(admin, collation, name, substituted)
-            else:
-                raise
-        except psycopg.errors.FeatureNotSupported:
-            name = ".".join(names(item.tree.get("defnames")))
-            if substituted is None or item.tree.get("kind") != "OBJECT_COLLATION":
-                raise
-            collation = sql.Identifier(*names(item.tree.get("defnames")))
-            return _make_collation(connection, collation, name, substituted)
-    return connection.execute(item.sql.encode())
-
-
-def make_role(error: psycopg.Error, admin: psycopg.Connection) -> bool:
-    """Make the role that a statement was refused for; False where that was not the reason."""
-    missing = _NO_ROLE.fullmatch(error.diag.message_primary or "")
-    if missing is None:
-        return False
-    with suppress(psycopg.errors.DuplicateObject):
-        admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(missing[1])))
-    return True
-
-
-def _let_use_wrappers(admin: psycopg.Connection) -> None:
-    """Let the plain role make foreign servers and tables with an extension's wrappers."""
-    for (name,) in admin.execute("SELECT fdwname FROM pg_foreign_data_wrapper").fetchall():
-        admin.execute(
-            sql.SQL("GRANT USAGE ON FOREIGN DATA WRAPPER {} TO {}").format(
-                sql.Identifier(name), sql.Identifier(ROLE)
-            )
-        )
-
-
-def _make_collation(
-    connection: psycopg.Connection, collation: sql.Identifier, name: str, substituted: list[str]
-) -> psycopg.Cursor:
-    cursor = connection.execute(
-        sql.SQL('CREATE COLLATION {} FROM pg_catalog."C"').format(collation)
-    )
-    substituted.append(
-        f"collation {name} is ICU's, which this PostgreSQL lacks: planned as if it sorted by bytes"
-    )
-    return cursor
 
 
 def _table(connection: psycopg.Connection, name: str) -> sql.Identifier:

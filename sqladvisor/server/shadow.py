@@ -116,7 +116,6 @@ def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) 
             owner.execute("SET client_min_messages = error")
             owner.execute(f"SET statement_timeout = {OWNER_TIMEOUT_MS}")
             _settings(admin, name, statistics)
-            _keep_local(admin)
             with sandbox.loader() as loader:
                 loader.execute("SET search_path = pg_catalog")
                 loader.execute("SET client_min_messages = error")
@@ -147,26 +146,13 @@ def _left_out(loaded: Loaded) -> list[str]:
         for statement, why in loaded.failed
         if not why.startswith(UNKNOWN_STORAGE)
     ]
-    return loaded.substituted + _first(said)
+    return loaded.substitutes.said + _first(said)
 
 
 def _first(said: list[str]) -> list[str]:
     more = len(said) - MAX_LEFT_OUT
     listed = [f"the shadow planner lacks: {what}" for what in said[:MAX_LEFT_OUT]]
     return listed + ([f"and {more} more that it lacks"] if more > 0 else [])
-
-
-def _keep_local(admin: psycopg.Connection) -> None:
-    """Have no foreign table's planning ask its server: it is another's, and not in reach."""
-    rows = admin.execute(
-        """SELECT 'SERVER ' || quote_ident(srvname) FROM pg_foreign_server, unnest(srvoptions) o
-        WHERE o LIKE 'use_remote_estimate=%'
-        UNION ALL
-        SELECT 'FOREIGN TABLE ' || ftrelid::regclass::text FROM pg_foreign_table, unnest(ftoptions) o
-        WHERE o LIKE 'use_remote_estimate=%'"""
-    ).fetchall()
-    for (what,) in rows:
-        admin.execute(f"ALTER {what} OPTIONS (SET use_remote_estimate 'false')".encode())
 
 
 def _settings(connection: psycopg.Connection, name: str, statistics: Statistics) -> None:

@@ -184,7 +184,7 @@ def _sandbox_target(
         problems=[p for loaded in loads for p in loaded.problems],
         notes=[n for loaded in loads for n in loaded.notes],
         assumptions=assumptions,
-        incomplete=any(loaded.failed for loaded in loads),
+        incomplete=any(loaded.failed or loaded.substitutes.missing for loaded in loads),
         admin=lambda: cluster.connect(sandbox.name),
         make_ground=make_ground,
         schema=[source for loaded in loads for source in loaded.sources],
