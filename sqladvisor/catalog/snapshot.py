@@ -44,6 +44,9 @@ MAX_TOTAL_PAGES = 1 << 33
 MAX_PAGES = (1 << 32) - 2
 """Pages of one relation (MaxBlockNumber)."""
 
+MAX_ROWS = 1e15
+"""Of one relation, partitions together: 800 times what a table of all blocks can hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkloadQuery:
@@ -193,7 +196,9 @@ def decode(data: bytes, path: str) -> Snapshot:
     if data.count(b"[") + data.count(b"{") - data.count(b'"{') > MAX_NODES:
         raise InputError(f"{path}: not a snapshot: too many lists")
     try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_refuse)
+        document = json.loads(
+            data.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_once_each
+        )
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a snapshot: neither JSON in UTF-8 nor zstd") from None
     except json.JSONDecodeError as error:
@@ -211,6 +216,15 @@ def decode(data: bytes, path: str) -> Snapshot:
             f"{path}: a snapshot of format {version}; this sqladvisor reads up to {VERSION}: update it"
         )
     return _snapshot(read)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once: of two, people read the first and programs the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(k for n, (k, _) in enumerate(pairs) if k in dict(pairs[:n]))
+        raise ValueError(f"the key {twice[:60]!a} is there twice")
+    return found
 
 
 def _refuse(constant: str) -> float:
@@ -287,7 +301,7 @@ def _read_relation(r: Reader) -> RelationStatistics:
         kind,
         r.text("method"),
         r.whole("relpages", -1, (1 << 31) - 1),
-        r.number("reltuples", -1),
+        r.number("reltuples", -1, MAX_ROWS),
         r.whole("relallvisible", 0, (1 << 31) - 1),
         None if r.value("pages") is None else r.whole("pages", 0, MAX_PAGES),
         r.whole("width", 0, 1 << 20),

@@ -73,11 +73,11 @@ class Reader:
     def count(self, key: str | int) -> int:
         return self.whole(key, 0, MAX_COUNT)
 
-    def number(self, key: str | int, low: float = -math.inf) -> float:
+    def number(self, key: str | int, low: float = -math.inf, high: float = 1e300) -> float:
         value = self.value(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.wrong(key, "a number")
-        if not abs(value) < 1e300 or value < low:
+        if not abs(value) < 1e300 or not low <= value <= high:
             raise self.wrong(key, "a number in range")
         return float(value)
 

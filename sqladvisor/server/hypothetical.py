@@ -35,6 +35,8 @@ from sqladvisor.server.shadow import TOOLS, Shadow, restore_columns
 from sqladvisor.sql.quote import qualified
 
 PAGE = 8192
+MAX_PAGES = (1 << 31) - 1
+"""Of an index, 16 TiB: what pg_class.relpages holds."""
 TRIGRAM_BYTES = 3
 _HEAPS = """
 SELECT c.oid::int8, n.nspname, c.relname, pg_relation_filepath(c.oid),
@@ -184,11 +186,11 @@ def _fit(
         pages = index_size.spgist_pages(rows, sum(map(_width, keys)))
     else:
         pages = max(least, heap.pages // 10)
-    pages = max(pages, least)
+    pages = min(max(pages, least), MAX_PAGES)
     set_pages(path, pages)
     resize = f"SELECT {TOOLS}.resize(%s::oid, %s::integer, %s::float8)".encode()
     connection.execute(resize, [oid, pages, rows])
-    connection.execute(resize, [heap.oid, heap.pages, heap.rows])
+    connection.execute(resize, [heap.oid, min(heap.pages, MAX_PAGES), heap.rows])
     return pages
 
 

@@ -334,7 +334,7 @@ def _resize(
 ) -> None:
     files = relation_files(connection, cluster)
     wanted = [
-        (r, files[r.schema, r.name])
+        (r, *files[r.schema, r.name])
         for r in statistics.relations
         if (r.schema, r.name) in files and (r.pages or r.relpages)
     ]
@@ -344,31 +344,37 @@ def _resize(
     connection.execute(_TOOLS)
     connection.execute(f"SELECT {TOOLS}.pg_buffercache_evict_all()").fetchall()
     heaps = {(r.schema, r.name): r.pages or r.relpages for r in statistics.relations}
-    for relation, path in wanted:
+    for relation, path, method in wanted:
         pages = relation.pages or relation.relpages
-        if relation.method == "btree" and pages > 1:
+        if method == "btree" and pages > 1:
             levels = relation.height
             if levels is None:
                 levels = height(pages, [KeyColumn("", relation.width or 16, 8)])
             write_btree(path, levels)
             pages = max(pages, levels + 2)
-        elif relation.method == "gin" and pages > 2:
+        elif method == "gin" and pages > 2:
             write_gin(
                 path,
                 relation.gin or gins.get((relation.schema, relation.name)) or assumed_gin(pages),
             )
-        elif relation.method == "brin" and pages > 2:
+        elif method == "brin" and pages > 2:
             write_brin(path, heaps.get((relation.schema, relation.table), 0))
-        if pages > pages_of(path) or relation.kind != "i":
+        if pages > pages_of(path) or method == "heap":
             set_pages(path, pages)
 
 
-def relation_files(connection: psycopg.Connection, cluster: Cluster) -> dict[tuple[str, str], str]:
-    """(schema, name) → path of the main fork of each table, materialized view and index."""
-    rows: Sequence[tuple[str, str, str | None]] = connection.execute(
-        "SELECT n.nspname, c.relname, pg_relation_filepath(c.oid) FROM pg_class c "
-        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'i', 'm') "
+def relation_files(
+    connection: psycopg.Connection, cluster: Cluster
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """(schema, name) → path of the main fork and access method of each table, materialized view
+
+    and index: what a snapshot says of a method is not to be believed.
+    """
+    rows: Sequence[tuple[str, str, str | None, str]] = connection.execute(
+        "SELECT n.nspname, c.relname, pg_relation_filepath(c.oid), coalesce(am.amname, '') "
+        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "LEFT JOIN pg_am am ON am.oid = c.relam WHERE c.relkind IN ('r', 'i', 'm') "
         "AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
     ).fetchall()
     data = Path(cluster.data_directory)
-    return {(r[0], r[1]): str(data / r[2]) for r in rows if r[2]}
+    return {(r[0], r[1]): (str(data / r[2]), r[3]) for r in rows if r[2]}
