@@ -6,6 +6,7 @@ never said, only how their shares moved: snapshots hold other stand-ins each tim
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -82,6 +83,7 @@ def compare(old: Snapshot, new: Snapshot) -> list[Change]:
         ),
         *_others(before, after),
         *_rows(old.statistics, new.statistics),
+        *_seen(old.statistics, new.statistics),
         *_columns(old, new),
     ]
 
@@ -237,6 +239,20 @@ def _count(rows: float) -> str:
 def _apart(a: float, b: float) -> bool:
     low, high = sorted((max(a, 0.0), max(b, 0.0)))
     return high >= FACTOR * low and high > 0
+
+
+def _seen(old: Statistics, new: Statistics) -> Iterator[Change]:
+    """Tables in both whose columns had statistics, or have them now: a role sees less, or more."""
+    counts = [
+        Counter((c.schema, c.table) for c in s.columns if c.kind not in "iI") for s in (old, new)
+    ]
+    known = {(r.schema, r.name) for r in old.relations} & {
+        (r.schema, r.name) for r in new.relations
+    }
+    for key in sorted(known):
+        before, after = (f"of {c[key]} columns" if c[key] else "" for c in counts)
+        if bool(before) != bool(after):
+            yield Change("statistics", qualified(*key), before, after)
 
 
 def _columns(old: Snapshot, new: Snapshot) -> Iterator[Change]:

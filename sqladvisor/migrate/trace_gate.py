@@ -39,6 +39,7 @@ from sqladvisor.server.connect import connect_target, one_line, resolve_dsn
 from sqladvisor.server.dump import dump_schema, unreadable
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.sandbox import Loaded, Sandbox
+from sqladvisor.server.shadow import UNKNOWN_STORAGE
 from sqladvisor.server.snapshot import read_workload
 from sqladvisor.server.statistics import assume_rows, read_statistics
 from sqladvisor.sql.source import read_source
@@ -212,16 +213,18 @@ def _load(sandbox: Sandbox, start: Start, known: _Known, say: Say) -> list[str]:
     if known.ddl is not None:
         loaded = Loaded()
         source = read_source("schema", known.ddl.encode())
-        sandbox.load_ddl([source], say, loaded, rows=False)
-        return [f"the starting schema lacks: {s.text.splitlines()[0][:80]} ({why})"
-                for s, why in loaded.failed]  # fmt: skip
+        sandbox.load_ddl([source], say, loaded, rows=False, dumped=True)
+        lacks = [f"the starting schema lacks: {s.text.splitlines()[0][:80]} ({why})"
+                 for s, why in loaded.failed if not why.startswith(UNKNOWN_STORAGE)]  # fmt: skip
+        return loaded.substitutes.said + lacks
     if not start.statements:
         return []
     say("loading the starting schema")
     made = Migration("", "", "", start.statements, transaction="none", judged=False)
     steps = apply(sandbox, [made])
     # Without an SQLSTATE it was not sent: COPY, owners and roles, which nothing here rests on.
-    return [f"{place(s.statement)}: not applied: {s.failure}" for s in steps if s.sqlstate]
+    failed = [f"{place(s.statement)}: not applied: {s.failure}" for s in steps if s.sqlstate]
+    return sandbox.substitutes.said + failed
 
 
 def _first(notes: Sequence[str]) -> list[str]:

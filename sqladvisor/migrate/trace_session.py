@@ -22,8 +22,8 @@ from psycopg.pq import TransactionStatus
 from sqladvisor.migrate.locks import MODES, STRENGTH, WAITED_FOR
 from sqladvisor.migrate.trace_tools import LOOK, NO_TOOLS, RELATIONS, SCHEMA, TABLE_OF, TOOLS
 from sqladvisor.server.connect import one_line
-from sqladvisor.server.sandbox import Sandbox
-from sqladvisor.server.substitutes import MAX_TRIES, make_role
+from sqladvisor.server.sandbox import ROLE, Sandbox
+from sqladvisor.server.substitutes import MAX_TRIES, let_use_wrappers, make_role, mended
 from sqladvisor.sql.quote import qualified
 from sqladvisor.sql.statement import Statement
 from sqladvisor.sql.tree import names, unwrap, walk
@@ -208,13 +208,14 @@ class TraceSession:
         seen = LookedAt(self._number())
         connection = self._connection
         seen.held = self._strong()
+        text = statement.sql
         for _ in range(MAX_TRIES):
             started = time.perf_counter()
             try:
                 with self._deadline():
                     connection.execute("SAVEPOINT sqladvisor_statement")
                     started = time.perf_counter()
-                    connection.execute(statement.sql.encode(), prepare=False)
+                    connection.execute(text.encode(), prepare=False)
                     seen.duration_ms = (time.perf_counter() - started) * 1000
                     row = connection.execute(LOOK).fetchone() if self._watching else None
                     connection.execute("RELEASE SAVEPOINT sqladvisor_statement")
@@ -226,7 +227,8 @@ class TraceSession:
                 with suppress(psycopg.Error):
                     connection.execute("ROLLBACK TO SAVEPOINT sqladvisor_statement")
                     connection.execute("RELEASE SAVEPOINT sqladvisor_statement")
-                if isinstance(error, psycopg.Error) and make_role(error, self._admin):
+                if (changed := self._mended(error, text, statement)) is not None:
+                    text = changed
                     continue
                 if self._made_by_superuser(statement, error):
                     return seen
@@ -235,7 +237,18 @@ class TraceSession:
             if row is not None:
                 self._read(row[0], seen)
             return seen
+        seen.failure = "what it lacks was made, and it lacks it still"
         return seen
+
+    def _mended(self, error: Exception, text: str, statement: Statement) -> str | None:
+        """The statement to run instead, where what it lacks can be stood in for."""
+        if not isinstance(error, psycopg.Error):
+            return None
+        if self._watching and statement.kind == "CreateExtensionStmt":
+            return text if make_role(error, self._admin) else None  # that it fails is the finding
+        with suppress(psycopg.Error), self._sandbox.connect() as owner:
+            return mended(error, text, statement, self._admin, owner, self._sandbox.substitutes)
+        return None
 
     def _made_by_superuser(self, statement: Statement, error: Exception) -> bool:
         """Whether it is an extension that only a superuser may add, and it could be added."""
@@ -246,6 +259,7 @@ class TraceSession:
             return False
         with suppress(psycopg.Error):
             self._admin.execute(statement.sql.encode())
+            let_use_wrappers(self._admin, ROLE)
             return True
         return False
 

@@ -105,6 +105,8 @@ class Sandbox:
         """
         self.cluster = cluster
         self.name = name
+        self.substitutes: Substitutes = template.substitutes if template else Substitutes()
+        """What of its schema was stood in for."""
         with cluster.connect("postgres") as admin:
             exists = admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
             if not exists:
@@ -190,6 +192,7 @@ class Sandbox:
                             self._run(item, source, owner, admin, loaded)
                 self._keep_search_path(owner)
             keep_local(admin)
+        self.substitutes = loaded.substitutes
 
     def _replay(
         self,

@@ -88,14 +88,14 @@ def execute(
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            changed = _mended(error, text, item, admin, owner, substitutes)
+            changed = mended(error, text, item, admin, owner, substitutes)
             if changed is None:
                 raise
             text = changed
     return connection.execute(text.encode())
 
 
-def _mended(
+def mended(
     error: psycopg.Error,
     text: str,
     item: Statement,
@@ -104,11 +104,12 @@ def _mended(
     substitutes: Substitutes,
 ) -> str | None:
     """The statement to run instead, after what could be made for it has been; None for none."""
+    refusals = (psycopg.errors.UndefinedObject, psycopg.errors.InsufficientPrivilege)
+    if item.kind == "CreateSchemaStmt" and isinstance(error, refusals):
+        return _own_schema(text, item)
     if make_role(error, admin):
         return text
     said = error.diag.message_primary or ""
-    if item.kind == "CreateSchemaStmt" and isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return _own_schema(text, item)
     if isinstance(error, psycopg.errors.FeatureNotSupported):
         if item.kind == "CreateExtensionStmt" and (found := _NO_EXTENSION.fullmatch(said)):
             return _without_extension(found[1], item, owner, substitutes)

@@ -97,6 +97,13 @@ def test_settings_and_versions_are_compared(take: Callable[..., Snapshot]) -> No
     ]
 
 
+def test_statistics_that_a_role_no_longer_sees_are_missed(take: Callable[..., Snapshot]) -> None:
+    old = take()
+    blind = replace(old, statistics=replace(old.statistics, columns=()))
+    assert [str(c) for c in compare(old, blind)] == ["- statistics public.orders: of 4 columns"]
+    assert [str(c) for c in compare(blind, old)] == ["+ statistics public.orders: of 4 columns"]
+
+
 def test_the_command_says_it_by_its_exit_code(
     take: Callable[..., Snapshot], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sqladvisor.auditor import Options, audit
+from sqladvisor.migrate.gate import GateOptions, gate
 from sqladvisor.report.model import Report
 
 SCHEMA = """
@@ -107,3 +108,21 @@ def test_a_foreign_table_is_planned_without_its_server(tmp_path: Path) -> None:
 def test_a_mistake_stays_one(tmp_path: Path, schema: str, says: str) -> None:
     (problem,) = run(tmp_path, schema, "SELECT 1;\n").problems
     assert says in problem.message
+
+
+def test_migrations_are_traced_on_such_a_schema(tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text(SCHEMA, encoding="utf-8")
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "001_places.sql").write_text(
+        "ALTER TABLE app.places ADD COLUMN area geometry(Polygon, 4326);\n"
+        "CREATE INDEX places_name ON app.places (name);\n"
+    )
+    options = GateOptions(schema=(str(tmp_path / "schema.sql"),), trace=True, cache=False)
+    report = gate([str(folder)], options)
+    assert report.problems == ()
+    said = "\n".join(report.notes)
+    assert "not traced" not in said and 'schema "app" does not exist' not in said
+    assert 'extension "postgis" is not available here' in said
+    (found,) = (f for f in report.findings if f.rule == "migration/create-index")
+    assert found.evidence.notes == ("traced: SHARE on app.places, app.places_name built",)
