@@ -17,10 +17,10 @@ from typing import Any, Literal
 import psycopg
 
 from sqladvisor.advise.candidates import Limits
+from sqladvisor.advise.consolidate import MIN_COST
 from sqladvisor.advise.measured import measure
 from sqladvisor.advise.optimise import Stop
 from sqladvisor.advise.recommend import Recommendation, Settings, recommend
-from sqladvisor.advise.select import MIN_COST
 from sqladvisor.advise.workload import Workload, collect, gather
 from sqladvisor.advise.writes import TableWrites, combined, from_counters, from_statements
 from sqladvisor.auditor import Audited, Progress, read_files

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqladvisor.advise.candidates import Limits, candidates, table_of
+from sqladvisor.advise.candidates import MAX_INCLUDED, Limits, candidates, table_of
+from sqladvisor.advise.consolidate import MIN_COST, merged
 from sqladvisor.advise.existing import last_for_key
 from sqladvisor.advise.pricing import IndexSet, Priced, members, set_of
-from sqladvisor.advise.select import MIN_COST
 from sqladvisor.advise.wants import Wanted, wanted
 from sqladvisor.advise.workload import Query, Variant
 from sqladvisor.catalog.model import Catalog, Index, Relation
@@ -133,8 +133,28 @@ class Offers:
                     self.unplanned.append((place, str(error)))
                     break
                 self.asked.append(Asked(place, variant, statement))
+        if not late():
+            self._merge()
         self._share()
         return missed
+
+    def _merge(self) -> None:
+        """Offer what serves as two indexes do that single statements would like best."""
+        liked = 0
+        for statement in self.priced:
+            liked |= statement.plan(statement.relevant).used & ~self.existing
+        for table in by_table([self._at(n) for n in members(liked)]).values():
+            for place, one in enumerate(table):
+                for other in table[place + 1 :]:
+                    assert one.index is not None and other.index is not None
+                    included = MAX_INCLUDED if self.limits.include else 0
+                    index = merged(one.index, other.index, self.limits.width, included)
+                    number = self._offer(index, one.relation) if index else None
+                    if number is not None:
+                        parents = 1 << one.number | 1 << other.number
+                        for statement in self.priced:
+                            if statement.relevant & parents:
+                                statement.relevant |= 1 << number
 
     def _share(self) -> None:
         """Let each statement use what was offered for others and begins as one of its own does."""

@@ -168,6 +168,7 @@ class Optimiser:
         """Search at the relaxed program's prices until they stay: a bound, and whether they do."""
         bound, complete = 0.0, False
         for round_ in range(ROUNDS):
+            kept = [len(own) for own in self._floors]
             self._say(f"searching plans: round {round_ + 1}, {self.calls:,} planner calls")
             problem = self._problem(fitting, hopeful=True)
             prices = relax(problem, budget)
@@ -184,6 +185,10 @@ class Optimiser:
             if self._known() == before:
                 complete = all(f.complete for f in found)
                 break
+            for proven, count in zip(self._floors, kept, strict=True):
+                del proven[
+                    count:
+                ]  # what the last prices prove is enough, and the program stays small
         return bound, complete
 
     def _search(
@@ -219,7 +224,7 @@ class Optimiser:
             before = self._known()
             floors = self._floors_for(fitting)
             problem = replace(self._problem(fitting, hopeful=True), floors=floors)
-            solution = solve(problem, budget, time_limit=stop.left_s())
+            solution = solve(problem, budget, time_limit=stop.left_s(), gap=CLOSED / 2)
             bound = max(bound, solution.bound)
             if stop.now(self.calls):
                 break

@@ -108,10 +108,12 @@ def solve(
     budget: float | None,
     *,
     time_limit: float | None = None,
+    gap: float = GAP,
 ) -> Solution:
     """The best set of indexes within ``budget`` bytes (None: any), by the atoms known."""
     model = _Model(problem, budget, relaxed=False)
     highs = model.highs
+    highs.setOptionValue("mip_rel_gap", gap)
     if time_limit is not None:
         highs.setOptionValue("time_limit", max(time_limit, 0.1))
     highs.run()
@@ -259,7 +261,7 @@ def _highs(
 ) -> _Highs:
     highs = _Highs()
     for name, value in (
-        ("output_flag", False), ("threads", 1), ("random_seed", 0), ("mip_rel_gap", GAP),
+        ("output_flag", False), ("threads", 1), ("random_seed", 0),
     ):  # fmt: skip
         highs.setOptionValue(name, value)
     lp = highspy.HighsLp()

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqladvisor.advise.candidates import Limits
+from sqladvisor.advise.consolidate import MIN_COST, SECOND, begin_alike, worth_a_second
 from sqladvisor.advise.ddl import create_sql
 from sqladvisor.advise.existing import definition, drop
 from sqladvisor.advise.offers import Offered, Offers
 from sqladvisor.advise.optimise import Choice, Optimiser, Stop, Terms
-from sqladvisor.advise.pricing import IndexSet, Priced, members, set_of
-from sqladvisor.advise.select import MIN_COST, NEARLY
+from sqladvisor.advise.pricing import IndexSet, Priced, members, set_of, total
+from sqladvisor.advise.select import NEARLY
 from sqladvisor.advise.workload import Query, Workload
 from sqladvisor.advise.writes import TableWrites, Upkeep
 from sqladvisor.advise.writes import upkeep as upkeep_of
@@ -172,10 +173,21 @@ def recommend(
     if curve and not stop.now(optimiser.calls):
         again = optimiser.choose(settings.budget_bytes, stop)  # with what the curve has taught
         choice = min(again, choice, key=lambda c: c.value)
-    chosen, covered = _consolidate(offers, optimiser, choice.indexes)
+    chosen = choice.indexes
+    left_out: dict[int, str] = {}
+    if settings.thrifty and not stop.now(optimiser.calls):
+        chosen, left_out = _without_seconds(offers, optimiser, chosen)
+    chosen, covered = _consolidate(offers, optimiser, chosen)
     if not stop.now(optimiser.calls):
         for priced in offers.priced:
             priced.confirm(chosen)
+    if left_out:
+        choice = replace(
+            choice,
+            size_bytes=sum(offers.sizes[i] for i in members(chosen)),
+            cost=total(offers.priced, chosen),
+            created=(chosen & ~offers.existing).bit_count(),
+        )
     unplanned = tuple((workload.queries[n].name, why) for n, why in offers.unplanned)
     result = Recommendation(
         _creates(offers, chosen, upkeep),
@@ -195,6 +207,11 @@ def recommend(
         workload.alike,
     )
     result.notes += workload.notes
+    result.notes += [
+        f"left out: {offers.indexes[number].name}; {other} begins with the same column, and no query "
+        f"costs more than {SECOND:g} times as much without it"
+        for number, other in left_out.items()
+    ]
     if missed:
         result.notes.append(f"{missed} queries were not looked at: there was no time left")
     if workload.alike:
@@ -323,6 +340,37 @@ def _curve(optimiser: Optimiser, choice: Choice, settings: Settings, stop: Stop)
             break
         result.append(optimiser.choose(budget, stop))
     return result
+
+
+def _without_seconds(
+    offers: Offers, optimiser: Optimiser, chosen: IndexSet
+) -> tuple[IndexSet, dict[int, str]]:
+    """Leave out new indexes that begin as another one and bring no statement enough, least first."""
+    left_out: dict[int, str] = {}
+
+    def lost(number: int) -> float:
+        without = chosen & ~(1 << number)
+        return sum(p.weight * (p.plan(without).cost - p.plan(chosen).cost) for p in offers.priced)
+
+    while True:
+        new = [offers.indexes[n] for n in members(chosen & ~offers.existing)]
+        twins = {
+            o.number: twin
+            for o in new
+            for twin in new
+            if o.index and twin.index and begin_alike(o.index, twin.index)
+        }
+        for number in sorted(twins, key=lambda n: (lost(n), n)):
+            without = chosen & ~(1 << number)
+            enough = any(
+                worth_a_second(p.plan(chosen).cost, p.plan(without).cost) for p in offers.priced
+            )
+            if not enough and optimiser.allowed(without):
+                chosen = without
+                left_out[number] = twins[number].name
+                break
+        else:
+            return chosen, left_out
 
 
 def _consolidate(

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from sqladvisor.advise.candidates import candidates, naive_candidates
+from sqladvisor.advise.candidates import MAX_INCLUDED, MAX_KEYS, candidates, naive_candidates
+from sqladvisor.advise.consolidate import MIN_COST, begin_alike, merged, worth_a_second
 from sqladvisor.advise.existing import has_keys
 from sqladvisor.advise.views import wanted_behind_views
 from sqladvisor.advise.wants import wanted
@@ -21,8 +22,6 @@ from sqladvisor.server.whatif import Handle, HypotheticalIndex, WhatIf, WhatIfEr
 
 MIN_GAIN = 0.10
 """Share of a statement's planner cost an index must save: below it, estimates are noise."""
-MIN_COST = 100.0
-"""Planner cost units. A cheaper statement (about a millisecond) needs no index."""
 NEARLY = 0.05
 """Share of the gain given up for a smaller or shared index."""
 NEARLY_FREE = 0.15
@@ -141,6 +140,7 @@ def advise(
             choices.append(choice)
     choices = _first_hand(choices)
     _share(choices, whatif)
+    _merge(choices, whatif)
     _eliminate(choices, whatif)
     advice: dict[HypotheticalIndex, IndexAdvice] = {}
     for choice in choices:
@@ -269,6 +269,33 @@ def _share(choices: list[_Choice], whatif: WhatIf) -> None:
                     break
 
 
+def _merge(choices: list[_Choice], whatif: WhatIf) -> None:
+    """Make one of two indexes that begin alike, where all their statements do nearly as well on it."""
+    while True:
+        pool = sorted({id(h): h for c in choices for h in c.chosen}.values(), key=_price)
+        pairs = ((a, b) for n, a in enumerate(pool) for b in pool[n + 1 :])
+        if not any(_merge_pair(a, b, choices, whatif) for a, b in pairs):
+            return
+
+
+def _merge_pair(one: Handle, other: Handle, choices: list[_Choice], whatif: WhatIf) -> bool:
+    index = merged(one.index, other.index, MAX_KEYS, MAX_INCLUDED)
+    made = _add([index], whatif) if index else []
+    if not made or made[0].size_bytes >= one.size_bytes + other.size_bytes:
+        return False
+    moves: list[tuple[_Choice, list[Handle], Plan]] = []
+    for choice in choices:
+        if one in choice.chosen or other in choice.chosen:
+            kept = [h for h in choice.chosen if h is not one and h is not other]
+            trial = choice.plan([*kept, *made], whatif)
+            if trial.total_cost > choice.allowed(NEARLY_COVERED):
+                return False
+            moves.append((choice, _used(trial, [*kept, *made]), trial))
+    for choice, chosen, trial in moves:
+        choice.chosen, choice.after = chosen, trial
+    return True
+
+
 def _eliminate(choices: list[_Choice], whatif: WhatIf) -> None:
     """Drop each index without which all its statements do nearly as well on the other ones."""
     pool = list({id(h): h for c in choices for h in c.chosen}.values())
@@ -280,6 +307,7 @@ def _eliminate(choices: list[_Choice], whatif: WhatIf) -> None:
     for handle in sorted(pool, key=order):
         others = [h for h in pool if h is not handle]
         share = NEARLY_COVERED if _begins_another(handle, others) else NEARLY
+        second = any(begin_alike(handle.index, o.index) for o in others)
         moves: list[tuple[_Choice, list[Handle], Plan]] = []
         users = [c for c in choices if handle in c.chosen]
         for choice in users:
@@ -287,7 +315,12 @@ def _eliminate(choices: list[_Choice], whatif: WhatIf) -> None:
             kept += [h for h in others if _table(h) == _table(handle) and h not in kept]
             trial = choice.plan(kept, whatif)
             chosen = _used(trial, kept)
-            if not chosen or trial.total_cost > choice.allowed(share):
+            cost = trial.total_cost
+            kept_enough = bool(chosen) and cost <= choice.allowed(share)
+            # What a second index of the same beginning does not halve may do without, and without any.
+            if not kept_enough and not (
+                second and not worth_a_second(choice.after.total_cost, cost)
+            ):
                 break
             moves.append((choice, chosen, trial))
         if len(moves) == len(users):
