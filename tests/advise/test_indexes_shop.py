@@ -29,7 +29,9 @@ def load(cluster: Cluster, database: str) -> None:
     with cluster.connect(database) as connection:
         connection.execute((SHOP / "schema.sql").read_bytes())
         for table, columns, chunks in generator.tables(SCALE):
-            with connection.cursor().copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
+            with connection.cursor().copy(
+                f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+            ) as copy:
                 for chunk in chunks:
                     copy.write(chunk)
         connection.execute("VACUUM ANALYZE")
