@@ -54,7 +54,7 @@ def check(node: Node, ctx: MigrationContext) -> Iterator[Finding]:
         return
     many = table.rows is not None and table.rows >= ctx.threshold("many_rows")
     verb = ctx.statement.kind.removesuffix("Stmt").upper()
-    where = "WHERE its condition holds" if "whereClause" in node else "there is"
+    where = "where its condition holds" if "whereClause" in node else "there is"
     yield ctx.finding(
         None,
         f"one {verb} writes every row of {table.shown} {where}: they stay locked until its end, and the table "

@@ -7,6 +7,7 @@ trace decides over static findings. Returns a Report; prints nothing.
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ from sqladvisor.migrate.context import DEFAULT_MIN_ROWS, DEFAULT_PG_VERSION, Set
 from sqladvisor.migrate.model import MigrationSet
 from sqladvisor.migrate.runner import aux, choose, load_files, read_files
 from sqladvisor.migrate.start import Start, read_start
+from sqladvisor.migrate.variables import as_written, restored
 from sqladvisor.report.model import Report
 from sqladvisor.rule import Rule, load_rules
 from sqladvisor.sql.inputs import STDIN
@@ -194,6 +196,9 @@ def judged_report(
         details["settled"] = tried.settled
         if options.trace_report and tried.trace is not None:
             details["timeline"] = timeline(tried.trace)
+    if known := migrations.variables:
+        found = [restored(f, known) for f in found]
+        tried_notes = [as_written(n, known) for n in tried_notes]
     audited = Audited(
         problems=[*start.problems, *migrations.problems, *tried_problems],
         findings=found,
@@ -307,20 +312,33 @@ def _history_findings(migrations: MigrationSet, changes: Sequence[Change]) -> li
     return found
 
 
+_INCLUDES = re.compile(r"^\\i(?:r|nclude|nclude_relative)?[ \t]+\S[^\r\n]*", re.MULTILINE)
+MAX_INCLUDED = 5
+"""Notes on files that psql would read and nobody named."""
+
+
 def _notes(migrations: MigrationSet, state: SetState, options: GateOptions) -> list[str]:
     judged = sum(m.judged for m in migrations.migrations)
+    included = [
+        f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {match[0].strip()} is not followed: "
+        "name that file too, where it has migrations"
+        for path, text in migrations.texts.items()
+        if "\\i" in text
+        for match in _INCLUDES.finditer(text)
+    ]
     notes = [
         f"read as {migrations.runner}: {judged} of {len(migrations.migrations)} "
         f"migration{'' if len(migrations.migrations) == 1 else 's'} judged"
     ]
-    if judged > 1 and options.base is None and not options.each and state.created:
-        count = len(state.created)
+    known = state.builder.state.relations
+    count = sum(key in known and known[key].kind != "view" for key in state.created)
+    if judged > 1 and options.base is None and not options.each and count:
         notes.append(
             f"{count} {'table' if count == 1 else 'tables'} that the set itself creates "
             f"count{'s' * (count == 1)} as empty; --base REF judges only what a branch adds, --each "
             "every migration as deployed by itself"
         )
-    return notes
+    return notes + included[:MAX_INCLUDED]
 
 
 def _cache_key(

@@ -50,3 +50,5 @@ class MigrationSet:
     notes: tuple[str, ...] = ()
     one_transaction: bool = False
     """Whether the runner applies all pending migrations in a single transaction (Drizzle)."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Names that stand for the runner's variables (``${schema}``) → these as written."""

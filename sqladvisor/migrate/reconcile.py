@@ -27,7 +27,7 @@ _OPAQUE = frozenset(
     ("DoStmt", "CallStmt", "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt",
      "ExecuteStmt", "CreateExtensionStmt", "AlterExtensionStmt", "TransactionStmt")
 )  # fmt: skip
-_UNDEFINED = frozenset(("42P01", "42703", "42704", "42883", "3F000"))
+UNDEFINED = frozenset(("42P01", "42703", "42704", "42883", "3F000"))
 """SQLSTATEs of names that do not exist."""
 # What a statement lacks on a machine without the production's roles, programs and rows. Class 25
 # has a rule of its own; 22 and 23 are about rows; 57014 is our time limit.
@@ -92,8 +92,8 @@ def reconcile(
             failures.remove(step)
     notes = list(trace.notes)
     if not given:
-        lacking = [s for s in failures if s.sqlstate in _UNDEFINED]
-        failures = [s for s in failures if s.sqlstate not in _UNDEFINED]
+        lacking = [s for s in failures if s.sqlstate in UNDEFINED]
+        failures = [s for s in failures if s.sqlstate not in UNDEFINED]
         if lacking:
             count = len(lacking)
             notes.append(
@@ -244,7 +244,7 @@ def _traced_lock(step: Step, lock: Lock, work: str) -> Finding:
     severity: Severity = "error" if work else "warning"
     message = (
         f"{who} takes {lock.mode} on {lock.relation}, which blocks {BLOCKS[lock.mode]}"
-        f"{_WHILE[work]}; its text does not show it"
+        f"{_WHILE[work]}{'' if statement.kind == 'DoStmt' else '; its text does not show it'}"
     )
     figures: dict[str, object] = {
         "relation": ".".join(p for p in parts(lock.relation) if p),

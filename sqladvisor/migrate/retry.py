@@ -46,7 +46,7 @@ def retried(statement: Statement) -> tuple[Statement, ...]:
     """The statements that a block of the kind written here tries, at their places; () for any other."""
     if statement.kind != "DoStmt" or statement.embedding or statement.offsets:
         return ()
-    match = _BLOCK.match(statement.text)
+    match = _BLOCK.match(statement.sql)
     if match is None:
         return ()
     found, problems = statements(read_source(statement.path, match["body"].encode()))
@@ -58,7 +58,7 @@ def retried(statement: Statement) -> tuple[Statement, ...]:
         at = statement.locate(offset)
         result.append(
             replace(
-                inner, start=statement.start + offset, line=at.line, column=at.column,
+                inner, text=statement.text[offset : offset + len(inner.text)], start=statement.start + offset, line=at.line, column=at.column,
                 in_transaction=statement.in_transaction, run=statement.run,
             )
         )  # fmt: skip

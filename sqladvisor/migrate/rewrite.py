@@ -37,6 +37,7 @@ from sqladvisor.migrate.runner import read_files
 from sqladvisor.migrate.stage import Stage
 from sqladvisor.migrate.start import Start
 from sqladvisor.migrate.trace import trace
+from sqladvisor.migrate.variables import as_written
 
 MAX_ALONE = 30
 """Forms that are tried one by one where they do not hold together."""
@@ -242,7 +243,7 @@ def _lay_out(gate: Gate, chosen: Sequence[Form]) -> Layout:
         by_migration.setdefault(form.migration.path, []).append(form)
     for own in by_migration.values():
         made = _one(gate, own[0].migration, own, taken)
-        layout.texts |= made.texts
+        layout.texts |= {p: as_written(t, gate.files.variables) for p, t in made.texts.items()}
         layout.extra |= made.extra
     return layout
 

@@ -92,6 +92,7 @@ def read_files(files: Files, runner: str | None = None) -> MigrationSet:
         tuple(files.problems),
         tuple(files.notes),
         one_transaction=layout.name == "drizzle",
+        variables=files.variables,
     )
 
 

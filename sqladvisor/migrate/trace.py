@@ -8,8 +8,8 @@ only how long it takes. Data and its maker; judging is for ``migrate.reconcile``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sqladvisor.migrate.locks import STRENGTH, WAITED_FOR
@@ -32,7 +32,7 @@ _LEFT_OUT = frozenset(
      "GrantRoleStmt", "CreatedbStmt", "DropdbStmt", "AlterDatabaseStmt", "AlterDatabaseSetStmt",
      "AlterSystemStmt", "CreateTableSpaceStmt", "DropTableSpaceStmt", "CreateSubscriptionStmt",
      "AlterSubscriptionStmt", "DropSubscriptionStmt", "CheckPointStmt", "ReassignOwnedStmt",
-     "DropOwnedStmt")
+     "DropOwnedStmt", "CreateEventTrigStmt", "AlterEventTrigStmt")
 )  # fmt: skip
 
 
@@ -181,6 +181,7 @@ def trace(
                 session, migration, migration.up, migration.transaction,
                 commit=not together or number == len(judged),
             )  # fmt: skip
+    notes += sandbox.substitutes.said
     version = sandbox.cluster.version_num // 10000
     return Trace(tuple(steps), tuple(notes), existing, parents, version)
 
@@ -212,7 +213,19 @@ def _run(
         session.reset()
         if mode == "file" and statements:
             session.begin()
-    for statement in statements:
+    done = tried = 0
+    for number, statement in enumerate(statements):
+        if number < done:
+            continue
+        if number >= tried and steps and steps[-1].traced:
+            alike = _alike(steps[-1].statement, statements, number)
+            tried = number + len(alike)
+            if alike and session.run_alike(alike):
+                # Autocommit: each takes the locks that the first one took.
+                now = () if session.in_transaction() else steps[-1].locks
+                steps += [replace(steps[-1], statement=s, locks=now, changes=()) for s in alike]
+                done = tried
+                continue
         if reason := _refused(statement):
             steps.append(Step(migration, statement, failure=reason))
         elif statement.kind == "TransactionStmt":
@@ -227,13 +240,44 @@ def _run(
     return steps
 
 
+MAX_ALIKE = 500
+"""INSERTs sent at once: some 50 kB."""
+
+
+def _alike(before: Statement, statements: Sequence[Statement], number: int) -> Sequence[Statement]:
+    """The statements from here on that put rows into the table that the one before has; seeds do.
+
+    None where it is one or two: they are looked at one by one.
+    """
+    table = _filled(before)
+    if table is None:
+        return ()
+    end = number
+    while end < len(statements) and end - number < MAX_ALIKE and _filled(statements[end]) == table:
+        end += 1
+    return statements[number:end] if end - number > 2 else ()
+
+
+def _filled(statement: Statement) -> tuple[object, ...] | None:
+    """The table of a plain INSERT … VALUES; None for all else."""
+    node = statement.tree
+    if statement.kind != "InsertStmt" or statement.placeholders or "withClause" in node:
+        return None
+    if "valuesLists" not in node.get("selectStmt", {}).get("SelectStmt", {}):
+        return None
+    relation = node.get("relation", {})
+    return relation.get("schemaname"), relation.get("relname")
+
+
 def _refused(statement: Statement) -> str:
     if statement.kind in _LEFT_OUT:
         return "it is about roles, databases or the machine, which the sandbox does not have"
     if only_owner(statement.kind, statement.tree):
         return "it says who owns what: the sandbox has one role"
     if statement.kind == "CopyStmt":
-        return "COPY is not run: its rows are not here"
+        return "COPY is not run: whether its rows are there does not matter here"
+    if unknown := [p.text for p in statement.placeholders if p.number]:
+        return f"it has a variable whose value is not known here ({', '.join(unknown[:3])})"
     return ""
 
 

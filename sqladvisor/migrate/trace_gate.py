@@ -152,7 +152,8 @@ def _run(
     stage = Stage(binaries, sandbox, migrations, say)
     tried.notes += [*_first(failed), *_first(stage.notes)]
     given = bool(start.statements or known.ddl) or any(not m.judged for m in migrations.migrations)
-    complete = given and not failed and not stage.notes
+    # A variable's value may be what makes a name right.
+    complete = given and not failed and not stage.notes and not migrations.variables
     with stage.copy() as database:
         traced = trace(database, stage.migrations, say, each=not settings.together)
     tried.trace = traced

@@ -8,9 +8,10 @@ inside DO blocks, functions and cascades. They read and change nothing of the us
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -21,10 +22,18 @@ from psycopg.pq import TransactionStatus
 
 from sqladvisor.migrate.locks import MODES, STRENGTH, WAITED_FOR
 from sqladvisor.migrate.trace_tools import LOOK, NO_TOOLS, RELATIONS, SCHEMA, TABLE_OF, TOOLS
+from sqladvisor.migrate.variables import STANDS_FOR_ONE
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.sandbox import ROLE, Sandbox
-from sqladvisor.server.substitutes import MAX_TRIES, let_use_wrappers, make_role, mended
-from sqladvisor.sql.quote import qualified
+from sqladvisor.server.substitutes import (
+    MAX_TRIES,
+    about_stand_in,
+    let_use_wrappers,
+    make_role,
+    mended,
+    stands_in_for,
+)
+from sqladvisor.sql.quote import identifier, qualified
 from sqladvisor.sql.statement import Statement
 from sqladvisor.sql.tree import names, unwrap, walk
 
@@ -45,6 +54,9 @@ _CREATES = ("CREATE", "SELECT INTO")
 # Class 25: "cannot run inside a transaction block"; a procedure that commits is 2D000.
 _NOT_IN_TRANSACTION = ("25001", "2D000")
 _INSUFFICIENT_PRIVILEGE = "42501"
+_UNDEFINED_OBJECT = "42704"
+_NO_SCHEMA = re.compile(r'schema "(.+)" does not exist')
+_CREATES_ROLE = re.compile(r'\bCREATE\s+(?:ROLE|USER)\s+(?:"([^"]+)"|(\w+))', re.IGNORECASE)
 _BUILT_IN = ('"_RETURN" on ', '"RI_ConstraintTrigger_')
 
 
@@ -202,6 +214,37 @@ class TraceSession:
             return self._run_outside(statement)
         return seen
 
+    def run_alike(self, found: Sequence[Statement]) -> bool:
+        """Run statements that do what the last one did, all at once; whether none of them failed.
+
+        Where one fails nothing has been done.
+        """
+        connection = self._connection
+        if connection.closed:
+            return False
+        alone = self._idle()
+        if alone:
+            self.begin()
+        text = ";\n".join(
+            ["SAVEPOINT sqladvisor_statement", *(s.sql for s in found),
+             "RELEASE SAVEPOINT sqladvisor_statement"]
+        )  # fmt: skip
+        try:
+            with self._deadline():
+                connection.execute(text.encode(), prepare=False)
+            if self._watching and (row := connection.execute(LOOK).fetchone()):
+                self._read(row[0], LookedAt())
+        except (psycopg.Error, UnicodeError):
+            with suppress(psycopg.Error):
+                connection.execute("ROLLBACK TO SAVEPOINT sqladvisor_statement")
+                if alone:
+                    connection.execute("ROLLBACK")
+                    self._transactions -= 1
+                else:
+                    connection.execute("RELEASE SAVEPOINT sqladvisor_statement")
+            return False
+        return not (alone and self.finish())
+
     # -- inside a transaction -------------------------------------------------------------------
 
     def _try(self, statement: Statement) -> LookedAt:
@@ -230,6 +273,8 @@ class TraceSession:
                 if (changed := self._mended(error, text, statement)) is not None:
                     text = changed
                     continue
+                if self._made_roles(statement, error) or self._made_schema(error):
+                    continue
                 if self._made_by_superuser(statement, error):
                     return seen
                 self._failed(seen, error)
@@ -244,24 +289,52 @@ class TraceSession:
         """The statement to run instead, where what it lacks can be stood in for."""
         if not isinstance(error, psycopg.Error):
             return None
-        if self._watching and statement.kind == "CreateExtensionStmt":
+        extension = str(statement.tree.get("extname", ""))
+        known = stands_in_for(extension)
+        if self._watching and statement.kind == "CreateExtensionStmt" and not known:
             return text if make_role(error, self._admin) else None  # that it fails is the finding
         with suppress(psycopg.Error), self._sandbox.connect() as owner:
             return mended(error, text, statement, self._admin, owner, self._sandbox.substitutes)
         return None
 
     def _made_by_superuser(self, statement: Statement, error: Exception) -> bool:
-        """Whether it is an extension that only a superuser may add, and it could be added."""
-        if (
-            statement.kind != "CreateExtensionStmt"
-            or getattr(error, "sqlstate", "") != _INSUFFICIENT_PRIVILEGE
-        ):
+        """Whether it is an extension that only a superuser may add, or about one that is stood in for."""
+        state = getattr(error, "sqlstate", "")
+        if state == _UNDEFINED_OBJECT and about_stand_in(statement.kind, statement.tree):
+            return True
+        if statement.kind != "CreateExtensionStmt":
             return False
         with suppress(psycopg.Error):
-            self._admin.execute(statement.sql.encode())
-            let_use_wrappers(self._admin, ROLE)
-            return True
+            if state == _INSUFFICIENT_PRIVILEGE:
+                self._admin.execute(statement.sql.encode())
+                let_use_wrappers(self._admin, ROLE)
+                return True
         return False
+
+    def _made_schema(self, error: Exception) -> bool:
+        """Whether it lacked a schema that a variable names, as its runner makes it, and has it now."""
+        found = _NO_SCHEMA.fullmatch(one_line(error))
+        if found is None or not STANDS_FOR_ONE.match(found[1]):
+            return False
+        # By the migrating session: what others make, it may not see before its transaction ends.
+        self._connection.execute(f"CREATE SCHEMA {identifier(found[1])}".encode())
+        return True
+
+    def _made_roles(self, statement: Statement, error: Exception) -> bool:
+        """Whether roles were made that a block makes where they are missing, as it may not itself."""
+        if (
+            statement.kind != "DoStmt"
+            or getattr(error, "sqlstate", "") != _INSUFFICIENT_PRIVILEGE
+            or "create role" not in str(error)
+        ):
+            return False
+        made = False
+        for quoted, bare in _CREATES_ROLE.findall(statement.sql):
+            name = quoted or bare.lower()
+            with suppress(psycopg.Error):
+                self._admin.execute(f"CREATE ROLE {identifier(name)}".encode())
+                made = True
+        return made
 
     def _read(self, found: Any, seen: LookedAt) -> None:
         locks, events = found

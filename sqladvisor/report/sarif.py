@@ -83,6 +83,7 @@ def _descriptor(rule_id: str, rule: Rule | None) -> Json:
         "name": "".join(part.capitalize() for part in rule_id.replace("/", "-").split("-")),
         "shortDescription": {"text": summary},
         "fullDescription": {"text": summary},
+        "help": {"text": summary, "markdown": summary},
         "properties": {"tags": ["postgresql", "sql", kind]},
     }
     if rule:

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from sqladvisor.sql.quote import identifier
-from sqladvisor.sql.statement import Statement
+from sqladvisor.sql.statement import Node, Statement
 from sqladvisor.sql.tree import names, unwrap
 
 MAX_TRIES = 50
@@ -51,9 +51,37 @@ _FUNCTIONS = {
         "crypt(text, text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS 'SELECT md5($1 || $2)'",
         "digest(text, text) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT AS 'SELECT decode(md5($1 || $2), ''hex'')'",
         "digest(bytea, text) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT AS 'SELECT decode(md5($1), ''hex'')'",
+        "gen_random_uuid() RETURNS uuid LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.gen_random_uuid()'",
+        "gen_salt(text, integer) RETURNS text LANGUAGE sql VOLATILE STRICT AS 'SELECT $1 || md5(random()::text)'",
+        "hmac(bytea, bytea, text) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT AS 'SELECT sha256($1 || $2)'",
+        "encrypt(bytea, bytea, text) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT AS 'SELECT $1'",
+        "decrypt(bytea, bytea, text) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT AS 'SELECT $1'",
+        "pgp_sym_encrypt(text, text) RETURNS bytea LANGUAGE sql VOLATILE STRICT AS "
+        "'SELECT convert_to($1 || random()::text, ''UTF8'')'",
+        "pgp_sym_decrypt(bytea, text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS 'SELECT convert_from($1, ''UTF8'')'",
         "hmac(text, text, text) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT AS 'SELECT decode(md5($1 || $2), ''hex'')'",
     ),
 }  # fmt: skip
+
+OURS = "/* sqladvisor */"
+"""Ends the body of each: who compares schemas passes over them."""
+
+
+def stands_in_for(extension: str) -> bool:
+    """Whether functions of that name can stand in for an extension's."""
+    return extension in _FUNCTIONS
+
+
+def about_stand_in(kind: str, node: Node) -> bool:
+    """Whether a statement drops, changes or comments on an extension that is only stood in for."""
+    if kind == "CommentStmt" and node.get("objtype") == "OBJECT_EXTENSION":
+        return stands_in_for(str(node.get("object", {}).get("String", {}).get("sval", "")))
+    if kind in ("AlterExtensionStmt", "AlterExtensionContentsStmt"):
+        return stands_in_for(str(node.get("extname", "")))
+    if kind == "DropStmt" and node.get("removeType") == "OBJECT_EXTENSION":
+        found = [str(unwrap(o)[1].get("sval", "")) for o in node.get("objects", ())]
+        return bool(found) and all(map(stands_in_for, found))
+    return False
 
 
 @dataclass(slots=True)
@@ -163,7 +191,7 @@ def _without_extension(
     made = _FUNCTIONS.get(name, ())
     for function in made:
         with suppress(psycopg.Error):
-            owner.execute(f"CREATE FUNCTION {prefix}{function}".encode())
+            owner.execute(f"CREATE FUNCTION {prefix}{function[:-1]} {OURS}'".encode())
     what = "its functions are stood in for" if made else "what needs its functions is left out"
     substitutes.say(f'extension "{name}" is not available here: {what}')
     return "SELECT"

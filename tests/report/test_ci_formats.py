@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 from xml.etree import ElementTree as ET
@@ -156,6 +157,14 @@ def test_no_sarif_fix_for_a_statement_in_a_program() -> None:
         found = finding(path=path, fixes=(fix,))
         (result,) = run_of(Report("audit", (found,), texts={path: "SELECT 1\n"}))["results"]
         assert len(result.get("fixes", ())) == count
+
+
+def test_sarif_explains_a_finding_that_no_rule_file_makes() -> None:
+    """Without an address of the project there is no helpUri: the help itself is in the log."""
+    found = replace(finding(), rule="migration/fails-on-data")
+    (described,) = run_of(Report("gate", (found,)))["tool"]["driver"]["rules"]
+    assert "rows that the schema allows" in described["help"]["markdown"]
+    assert "helpUri" not in described
 
 
 def test_sarif_names_documentation_where_the_project_has_an_address(
