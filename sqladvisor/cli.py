@@ -714,6 +714,15 @@ def live(
             metavar="N", min=1, help="Statements to list by each measure.", rich_help_panel="Output"
         ),
     ] = 10,
+    what_if: Annotated[
+        WhatIfChoice,
+        typer.Option(
+            "--what-if",
+            help="Which planner prices indexes: auto is a copy of the server's statistics on this "
+            "machine, hypopg the server itself.",
+            rich_help_panel="Server",
+        ),
+    ] = WhatIfChoice.auto,
     timeout: TimeoutOption = 5.0,
     postgres_bin: BinOption = None,
     select: SelectOption = None,
@@ -758,6 +767,7 @@ def live(
             top=top,
             logs=tuple(log or ()),
             log_prefix=log_line_prefix,
+            what_if=what_if.value,
             config_path=config,
         )
     )

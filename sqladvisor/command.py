@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sqladvisor.auditor import Options, audit
 from sqladvisor.config import Config, find_config
@@ -231,6 +231,7 @@ def run_live(
     top: int,
     logs: tuple[str, ...] = (),
     log_prefix: str | None = None,
+    what_if: Literal["auto", "hypopg", "shadow"] = "auto",
     config_path: str | None = None,
 ) -> int:
     """The live command: everything between parsed arguments and the exit code."""
@@ -238,7 +239,7 @@ def run_live(
 
     def job() -> tuple[Report, Config]:
         config = find_config(config_path)
-        watch = Watch(window_s, cores, top, logs, log_prefix)
+        watch = Watch(window_s, cores, top, logs, log_prefix, what_if)
         return live(configured(options, config), watch, progress=progress(output)), config
 
     return guarded(lambda: finish(*job(), output, default_fail_on="never"))

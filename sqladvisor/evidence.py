@@ -265,7 +265,7 @@ def _plan_all(
         _plan_again(target, item, own, context)
         audited.findings += engine.check_plan(context)
         if item.parametric and seen[context.fingerprint] == 1 and engine.wants(PARAMETERS):
-            audited.findings += _by_value(target, item, engine)
+            audited.findings += by_value(target, item, engine)
     for path in (p for p, own in settings.items() if own):
         target.notes.append(
             f"{path}: what follows SET search_path was planned, but no index or rewrite tried for it"
@@ -297,7 +297,7 @@ def _plan_again(
         context.plan = replace(plan, planning_ms=min(warm, plan.planning_ms or warm))
 
 
-def _by_value(target: Target, item: Planned, engine: Engine) -> list[Finding]:
+def by_value(target: Target, item: Planned, engine: Engine) -> list[Finding]:
     """What the plans for several values of the statement's parameters show; nothing if refused."""
     try:
         plans = plans_by_value(

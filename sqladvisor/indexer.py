@@ -112,21 +112,17 @@ def advise_on(
         workload, audited = _workload(options, target, stdin)
         if not workload.queries:
             raise InputError(_nothing(workload, audited))
-        whatif, planner = _what_if(options, target, stack, say)
+        whatif, planner = what_if(options, target, stack, say)
         if isinstance(whatif, ShadowWhatIf):
             asked = sorted(workload.queries, key=lambda q: -q.calls)
             target.compare_plans(
                 whatif, (Asked(q.name, v.sql, v.generic) for q in asked for v in q.variants[:1])
             )
-        settings = Settings(
-            options.budget_bytes,
-            Limits(options.width, count=400, pairs=True),
-            options.worst,
-            options.drop_unused,
-        )
         writes = table_writes(workload, target, options.server.snapshot is not None)
         with _interruptible(stop):
-            found = recommend(workload, target.catalog, whatif, settings, stop, say, writes)
+            found = recommend(
+                workload, target.catalog, whatif, settings(options), stop, say, writes
+            )
         if stop.asked:
             found.notes.append("interrupted: this is the best set found until then")
         elif stop.deadline is not None and time.monotonic() >= stop.deadline:
@@ -149,6 +145,16 @@ def advise_on(
             "indexes": found,
             **({"shadow": target.agreement.figures()} if target.agreement else {}),
         },
+    )
+
+
+def settings(options: Options) -> Settings:
+    """The terms of the optimiser."""
+    return Settings(
+        options.budget_bytes,
+        Limits(options.width, count=400, pairs=True),
+        options.worst,
+        options.drop_unused,
     )
 
 
@@ -240,7 +246,7 @@ def _recorded(
             yield Context(statement, catalog), calls
 
 
-def _what_if(
+def what_if(
     options: Options, target: Target, stack: ExitStack, say: Progress
 ) -> tuple[WhatIf, str]:
     """The planner to ask, and its name in the report.

@@ -12,21 +12,22 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 
 from sqladvisor.advise.relate import relate
-from sqladvisor.advise.select import Question, advise
 from sqladvisor.advise.verify import verify_findings
 from sqladvisor.auditor import Options
 from sqladvisor.context import Context
 from sqladvisor.database import DatabaseContext
 from sqladvisor.engine import Engine, check_selection, check_thresholds
 from sqladvisor.errors import ServerError
-from sqladvisor.evidence import Planned, as_planned
+from sqladvisor.evidence import Planned, as_planned, by_value
 from sqladvisor.finding import SEVERITY_RANK, Finding, Fix, InputProblem
+from sqladvisor.indexer import Options as IndexOptions
 from sqladvisor.live_changes import Change, rank
+from sqladvisor.live_indexes import Advised, advise_live, agreed, locks, superseded, with_drops
 from sqladvisor.report.model import Report
 from sqladvisor.rule import ACTIVITY, CATALOG, COUNTED, load_rules
 from sqladvisor.schema import Places, SchemaContext
@@ -34,13 +35,13 @@ from sqladvisor.server.activity import Activity, Sampler
 from sqladvisor.server.connect import one_line, redact_dsn, resolve_dsn
 from sqladvisor.server.explain import ExplainError, explain, explainable
 from sqladvisor.server.health import Health, examine
-from sqladvisor.server.parameters import bind, parameter_values
-from sqladvisor.server.session import LiveSession, unrecorded
+from sqladvisor.server.parameters import bind, parameter_values, with_limits
+from sqladvisor.server.session import LiveSession
 from sqladvisor.server.target import open_live
 from sqladvisor.sql.source import read_source, statements
 from sqladvisor.workload.pool import Pool, advised_pool
 from sqladvisor.workload.statements import Collected, read_statements
-from sqladvisor.workload.weights import Weighed, Workload, on_the_line, weigh
+from sqladvisor.workload.weights import Weighed, Workload, on_the_line, parsed, told, weigh
 
 if TYPE_CHECKING:
     from sqladvisor.server.target import Target
@@ -51,18 +52,25 @@ SUPERSEDED = frozenset(
      "index/missing-foreign-key-index", "query/string-concatenated-sql")
 )  # fmt: skip
 """Rules that the database/ rules do better where there is a server, or that files alone need."""
-HEALTH_TIMEOUT_MS = 5_000
-"""For each query over the catalogs: one that takes longer is given up, and that is said."""
-PLAN_TIMEOUT_MS = 5_000
+TIMEOUT_MS = 5_000
+"""For each query over the catalogs, and each plan: one that takes longer is given up, and that is
+said."""
 MAX_PLANNED = 200
 """Statements that are planned, the dearest first; the rest is seldom a hundredth of the time."""
 MAX_ADVISED = 40
 """Statements that indexes are priced for."""
 MIN_SHARE = 0.001
 """Of the time: a statement that takes less is not planned, unless it is among the first 40."""
+MAX_COMPARED = 20
+"""Statements, the dearest first, whose generic plan is compared with those for common and rare values:
+a handful of plans each."""
+EACH_CALL = 0.9
+"""Plans for each call from which a statement is taken to be planned anew each time."""
 PROVE_SHARE, MAX_PROVED = 0.02, 8
 """Rewrites are tried for statements from this share of the time on, and for so many findings: each
 takes some tenths of a second."""
+SEARCHED_S = 15.0
+"""Seconds after which the search for indexes ends with the best so far."""
 ENOUGH_S = 22.0
 """Seconds after which no more rewrites are tried: a report in half a minute is the promise."""
 
@@ -83,6 +91,8 @@ class Watch:
     logs: tuple[str, ...] = ()
     """Log files that the statements are read from, instead of pg_stat_statements."""
     log_prefix: str | None = None
+    what_if: Literal["auto", "hypopg", "shadow"] = "auto"
+    """The planner of index advice: auto is the shadow, HypoPG where there is none."""
 
 
 @dataclass(slots=True)
@@ -101,7 +111,7 @@ class Seen:
     planned: int = 0
     unplanned: int = 0
     server: str = ""
-    indexes: int = 0
+    advised: Advised | None = None
     began: float = field(default_factory=time.monotonic)
 
 
@@ -122,13 +132,14 @@ def live(
     seen = Seen(redact_dsn(dsn), cores=watch.cores or _local_cores(dsn))
     with ExitStack() as stack:
         say(f"connecting to {seen.place}")
-        session = stack.enter_context(LiveSession(dsn, statement_timeout_ms=HEALTH_TIMEOUT_MS))
+        session = stack.enter_context(LiveSession(dsn, statement_timeout_ms=TIMEOUT_MS))
         sampler = Sampler(dsn, watch.window_s).start()
         stack.callback(sampler.cancel)
         seen.health = examine(session, wanted, options.thresholds, seen.place, say)
         try:
             collected = _collected(session, watch, seen, say)
-            _workload(collected, dsn, options, engine, seen, sampler, say)
+            session.run(lambda _: session.as_user())
+            _workload(collected, session, dsn, options, watch, engine, seen, sampler, say)
         except (ServerError, psycopg.Error) as error:
             seen.problems.append(InputProblem(seen.place, one_line(error, dsn)))
         seen.notes += [*session.notes, *sampler.notes]
@@ -152,21 +163,23 @@ def _collected(session: LiveSession, watch: Watch, seen: Seen, say: Progress) ->
 
 def _workload(
     collected: Collected,
+    session: LiveSession,
     dsn: str,
     options: Options,
+    watch: Watch,
     engine: Engine,
     seen: Seen,
     sampler: Sampler,
     say: Progress,
 ) -> None:
     limited = replace(
-        options, dsn=dsn, timeout_ms=min(options.timeout_ms, PLAN_TIMEOUT_MS), analyze=False
+        options, dsn=dsn, timeout_ms=min(options.timeout_ms, TIMEOUT_MS), analyze=False
     )
-    with open_live(limited, say) as target:
+    with ExitStack() as stack:
+        target = session.run(lambda c: stack.enter_context(open_live(limited, say, c)))
         seen.server = target.description
-        unrecorded(target.connection)
         seen.workload = weigh(collected, target.catalog, options.thresholds)
-        _statements(target, dsn, engine, seen, limited, say)
+        _statements(target, session, engine, seen, limited, watch, say)
         say("sampling what sessions do")
         seen.activity = sampler.result()
         context = DatabaseContext(
@@ -183,24 +196,35 @@ def _workload(
 
 
 def _statements(
-    target: Target, dsn: str, engine: Engine, seen: Seen, options: Options, say: Progress
+    target: Target,
+    session: LiveSession,
+    engine: Engine,
+    seen: Seen,
+    options: Options,
+    watch: Watch,
+    say: Progress,
 ) -> None:
     weighed = seen.workload.statements
     contexts = [w.context for w in weighed]
     for context in contexts:
         seen.findings += engine.check_statement(context)
-    planned = _plan_all(target, dsn, weighed, engine, seen, say)
-    harmless = {id(p.context) for p in planned if not _locks(p)}
+    planned = _plan_all(target, session, weighed, engine, seen, options, say)
+    advice = IndexOptions(server=options, what_if=watch.what_if)
+    advised = _indexes(target, session, engine, seen, advice, say)
+    harmless = {id(p.context) for p in planned if not locks(p.context)}
     dear = {
         w.context.statement.text
         for w in weighed
         if w.share >= PROVE_SHARE and id(w.context) in harmless
     }
-    first = [f for f in seen.findings if f.statement in dear and f.fixes][:MAX_PROVED]
+    first = [
+        f
+        for f in seen.findings
+        if f.statement in dear and f.fixes and not f.rule.startswith("index/")
+    ][:MAX_PROVED]
     proved = _prove(target, first, planned, options, seen, say)
     left = {id(f) for f in first}
     seen.findings = proved + [f for f in seen.findings if id(f) not in left]
-    advised = _indexes(target, planned, engine, seen, say)
     if engine.wants(CATALOG):
         seen.findings += engine.check_schema(
             SchemaContext(target.catalog, Places(seen.place), contexts, advised, options.thresholds)
@@ -210,10 +234,11 @@ def _statements(
 
 def _plan_all(
     target: Target,
-    dsn: str,
+    session: LiveSession,
     weighed: tuple[Weighed, ...],
     engine: Engine,
     seen: Seen,
+    options: Options,
     say: Progress,
 ) -> list[Planned]:
     planned: list[Planned] = []
@@ -224,19 +249,46 @@ def _plan_all(
             continue
         say(f"planning statement {one.rank} of {len(weighed)}")
         item = as_planned(one.context)
-        done = _plan_aside(target, item, say) if _locks(item) else _plan(target, dsn, item, seen)
+        done = (
+            _plan_aside(target, item, say) if locks(item.context) else _plan(target, session, item)
+        )
         if not done:
             seen.unplanned += 1
             continue
         planned.append(item)
         seen.planned += 1
         seen.findings += engine.check_plan(one.context)
+        if item.parametric and one.rank <= MAX_COMPARED and _may_be_generic(one, seen):
+            say(f"comparing plans by value: statement {one.rank}")
+            seen.findings += session.run(
+                lambda c, one=one, item=item: _by_value(_on(target, c), one, item, engine, options)  # type: ignore[misc]
+            )
     return planned
 
 
-def _locks(item: Planned) -> bool:
-    """Whether even EXPLAIN takes a stronger lock than a reader's: on what is written or locked."""
-    return item.writes or bool(item.context.tree.by_kind.get("LockingClause"))
+def _by_value(
+    target: Target, one: Weighed, item: Planned, engine: Engine, options: Options
+) -> list[Finding]:
+    """What the plans for several values of the statement's parameters show."""
+    context = parsed(with_limits(one.context), target.catalog, options.thresholds)
+    if context is None:
+        return []
+    return [told(f, one) for f in by_value(target, replace(item, context=context), engine)]
+
+
+def _on(target: Target, connection: psycopg.Connection) -> Target:
+    """The target with the session that there is now."""
+    target.connection = connection
+    return target
+
+
+def _may_be_generic(one: Weighed, seen: Seen) -> bool:
+    """Whether a statement may run with a kept plan: where plans are counted, not one at each call."""
+    if locks(one.context):
+        return False
+    counted = one.counted
+    tracked = seen.workload.collected.tracks_planning and counted.plans > 0
+    return not tracked or counted.plans < EACH_CALL * counted.calls
 
 
 def _plan_aside(target: Target, item: Planned, say: Progress) -> bool:
@@ -248,24 +300,16 @@ def _plan_aside(target: Target, item: Planned, say: Progress) -> bool:
     return True
 
 
-def _plan(target: Target, dsn: str, item: Planned, seen: Seen) -> bool:
+def _plan(target: Target, session: LiveSession, item: Planned) -> bool:
     """Whether the server planned a statement. It ran there: what it refuses now is not its fault."""
-    for attempt in (1, 2):
-        try:
-            item.context.plan = explain(
-                target.connection, item.sql, generic=item.generic, writes=item.writes
-            )
-            return True
-        except ExplainError:
-            return False
-        except ServerError as error:
-            if attempt == 2 or not target.connection.closed:
-                raise
-            session = LiveSession(dsn, statement_timeout_ms=PLAN_TIMEOUT_MS)
-            session.connection.execute("RESET search_path")
-            target.connection = session.connection
-            seen.notes.append(f"the connection was lost ({error}): connected again and went on")
-    return False
+    try:
+        item.context.plan = session.run(
+            lambda c: explain(c, item.sql, generic=item.generic, writes=item.writes)
+        )
+    except ExplainError:
+        return False
+    target.connection = session.connection
+    return True
 
 
 def _prove(
@@ -314,25 +358,31 @@ def _priced(target: Target, fix: Fix, item: Planned) -> Fix:
 
 
 def _indexes(
-    target: Target, planned: list[Planned], engine: Engine, seen: Seen, say: Progress
+    target: Target,
+    session: LiveSession,
+    engine: Engine,
+    seen: Seen,
+    options: IndexOptions,
+    say: Progress,
 ) -> list[tuple[str, tuple[str, ...]]]:
-    questions = [
-        Question(p.context, p.sql, p.generic)
-        for p in planned[:MAX_ADVISED]
-        if p.context.statement.kind != "InsertStmt"
-    ]
-    if not questions:
-        return []
+    until = seen.began + SEARCHED_S
     try:
-        whatif = target.whatif(say)
+        seen.advised = session.run(
+            lambda c: advise_live(_on(target, c), seen.workload, options, until, say)
+        )
     except ServerError as error:
         seen.notes.append(f"no index advice: {error}")
+    if seen.advised is None:
         return []
-    advice = advise(questions, whatif, say)
-    for entry in advice:
-        seen.findings += engine.check_advice(entry, entry.best.context)
-    seen.indexes = len(advice)
-    return [(a.index.table, a.index.keys) for a in advice]
+    found, entries = seen.advised.found, seen.advised.entries
+    assert seen.health is not None
+    seen.health.findings, notes = agreed(seen.health.findings, found)
+    advice: list[Finding] = []
+    for entry in entries:
+        advice += engine.check_advice(entry, entry.best.context)
+    seen.findings += with_drops(advice, superseded(found, seen.health.findings))
+    seen.notes += [*notes, *found.notes]
+    return [(a.index.table, a.index.keys) for a in entries]
 
 
 def _without_twins(health: list[Finding], others: list[Finding]) -> list[Finding]:

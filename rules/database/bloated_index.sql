@@ -28,6 +28,7 @@ WITH indexes AS (
     JOIN pg_class t ON t.oid = i.indrelid
     JOIN pg_namespace n ON n.oid = t.relnamespace
     WHERE i.indisvalid AND x.relpersistence <> 't' AND x.reltuples >= 0 AND t.reltuples >= 0
+      AND x.relpages::bigint * 8192 >= :min_waste_mb * 1048576
       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
 ), widths AS (
     SELECT i.indexrelid, i.indrelid, i.rows, i.bytes, i.fillfactor,
@@ -41,6 +42,8 @@ WITH indexes AS (
     LEFT JOIN pg_stats s ON s.schemaname = i.nspname AND NOT s.inherited
          AND s.tablename = CASE WHEN i.indkey[a.attnum - 1] = 0 THEN i.index_name ELSE i.table_name END
          AND s.attname = coalesce(c.attname, a.attname)
+         -- pg_stats checks privileges before it compares, unless it is a plain list of names.
+         AND s.tablename = ANY (ARRAY(SELECT table_name FROM indexes UNION SELECT index_name FROM indexes))
     GROUP BY i.indexrelid, i.indrelid, i.rows, i.bytes, i.fillfactor
 ), sized AS (
     SELECT indexrelid, indrelid, rows, bytes,

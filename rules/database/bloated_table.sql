@@ -46,6 +46,8 @@ WITH tables AS (
     LEFT JOIN pg_attribute before ON before.attrelid = t.oid AND before.attnum = a.attnum - 1
     LEFT JOIN pg_stats s ON s.schemaname = t.nspname AND s.tablename = t.relname
          AND s.attname = a.attname AND NOT s.inherited
+         -- pg_stats checks privileges before it compares, unless it is a plain list of names.
+         AND s.tablename = ANY (ARRAY(SELECT relname FROM tables))
     GROUP BY t.oid, t.rows, t.bytes, t.fillfactor
 ), sized AS (
     SELECT oid, rows, fillfactor, bytes,

@@ -92,7 +92,24 @@ def _cost_at(value: ValuePlan, generic: Plan) -> float:
         return 0.0
     if theirs.node_type == "Seq Scan":
         return generic.total_cost  # reads everything, whatever the value
+    limit = _limit_over(generic, theirs)
+    if limit is not None and ours.plan_rows < theirs.plan_rows:
+        # It reads on until it has found enough rows; of a rare value there are not enough.
+        return theirs.total_cost * min(1.0, limit.plan_rows / max(ours.plan_rows, 1.0))
     return generic.total_cost * max(1.0, ours.plan_rows / max(theirs.plan_rows, 1.0))
+
+
+def _limit_over(plan: Plan, scan: PlanNode) -> PlanNode | None:
+    """The LIMIT whose rows come straight from a scan that throws others away; None where there is none."""
+    limit = next((n for n in plan.nodes() if n.node_type == "Limit"), None)
+    below = limit.children if limit is not None and scan.filter else ()
+    while len(below) == 1 and below[0] is not scan and below[0].node_type in _PASSING:
+        below = below[0].children
+    return limit if len(below) == 1 and below[0] is scan else None
+
+
+_PASSING = frozenset(("Subquery Scan", "Result", "ProjectSet", "LockRows"))
+"""Nodes that hand on rows as they come."""
 
 
 def _scan(plan: Plan, table: str) -> PlanNode | None:

@@ -105,7 +105,7 @@ def _finding(advice: IndexAdvice, use: Use, what: str, ctx: Context) -> Finding:
         fixes=(
             Fix(
                 "build it without blocking writes",
-                advice.index.ddl(concurrently=True),
+                advice.sql or advice.index.ddl(concurrently=True),
                 "ddl",
             ),
         ),

@@ -70,6 +70,8 @@ class Create:
     served: tuple[Served, ...]
     saves: float
     """What the workload would cost more without it, writes left out."""
+    offered: Offered | None = None
+    """With the handles that the what-if planner knows it by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class Recommendation:
     """Whether each query counts for the same, whatever it costs: costs are then relative."""
     notes: list[str] = field(default_factory=list)
     measured: tuple[Measured, ...] = ()
+    relied_on: tuple[str, ...] = ()
+    """Names of existing indexes that the plans with the advised set use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,10 @@ def recommend(
         workload.statements,
         workload.alike,
     )
+    used = 0
+    for asked in offers.asked:
+        used |= asked.priced.plan(chosen).used
+    result.relied_on = tuple(offers.indexes[n].name for n in members(used & offers.existing))
     result.notes += workload.notes
     result.notes += [
         f"left out: {offers.indexes[number].name}; {other} begins with the same column, and no query "
@@ -446,6 +454,7 @@ def _creates(offers: Offers, chosen: IndexSet, upkeep: Upkeep) -> tuple[Create, 
                 upkeep.own.get(number, 0.0),
                 uses,
                 saves,
+                offered,
             )
         )
     return tuple(sorted(result, key=lambda c: (-c.saves, c.sql)))

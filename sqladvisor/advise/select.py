@@ -75,6 +75,8 @@ class IndexAdvice:
     assumed: bool = False
     """Priced with row counts that were assumed: there are no rows, and no statistics of any."""
     notes: list[str] = field(default_factory=list)
+    sql: str = ""
+    """The DDL that makes it, where that is more than one statement (partitions)."""
 
     @property
     def best(self) -> Use:
@@ -144,7 +146,19 @@ def advise(
     _eliminate(choices, whatif)
     advice: dict[HypotheticalIndex, IndexAdvice] = {}
     for choice in choices:
-        useless = () if choice.question.original_fingerprint else _useless(choice, whatif)
+        question = choice.question
+        found = (
+            ()
+            if question.original_fingerprint
+            else useless(
+                question.context,
+                question.sql,
+                question.generic,
+                choice.before,
+                choice.chosen,
+                whatif,
+            )
+        )
         for handle in choice.chosen:
             entry = advice.setdefault(handle.index, IndexAdvice(handle.index, handle.size_bytes))
             entry.uses.append(
@@ -156,7 +170,7 @@ def advise(
                     tuple(h.index for h in choice.chosen if h is not handle),
                     choice.before,
                     choice.after,
-                    useless,
+                    found,
                     choice.question.original_fingerprint,
                 )
             )
@@ -340,18 +354,23 @@ def _begins_another(handle: Handle, pool: Sequence[Handle]) -> bool:
     )
 
 
-def _useless(choice: _Choice, whatif: WhatIf) -> tuple[str, ...]:
+def useless(
+    context: Context,
+    sql: str,
+    generic: bool,
+    before: Plan,
+    chosen: Sequence[Handle],
+    whatif: WhatIf,
+) -> tuple[str, ...]:
     """Single-column indexes people would try for this statement that leave its cost unchanged."""
     names = []
-    tables = {_table(h) for h in choice.chosen}
-    wants = sorted(
-        wanted(choice.question.context), key=lambda w: (0 if w.group else 1, w.item.alias)
-    )
+    tables = {_table(h) for h in chosen}
+    wants = sorted(wanted(context), key=lambda w: (0 if w.group else 1, w.item.alias))
     for want in wants:
         for handle in _add(naive_candidates(want), whatif):
-            trial = choice.plan((handle,), whatif)
+            trial = whatif.cost(sql, (handle,), generic=generic)
             unused = handle.name not in trial.indexes_used()
-            if unused and trial.total_cost >= choice.before.total_cost * 0.999:
+            if unused and trial.total_cost >= before.total_cost * 0.999:
                 names.append(f"{handle.index.table} ({', '.join(handle.index.keys)})")
             if len(names) == MAX_NAIVE:
                 return tuple(names)

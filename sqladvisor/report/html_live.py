@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqladvisor.finding import Finding
 from sqladvisor.report.html_charts import share
 from sqladvisor.report.html_finding import anchor, finding_card
-from sqladvisor.report.live import HEADLINES, by_section, counted, session_lines
+from sqladvisor.report.live import HEADLINES, by_section, counted, index_lines, session_lines
 from sqladvisor.report.markup import Child, Markup, tag
 from sqladvisor.report.model import Report
 from sqladvisor.report.text import Painter, ms, number
@@ -28,7 +28,11 @@ def sections(report: Report) -> Iterable[Child]:
     yield _changes(report.details["changes"][:HEADLINES])
     yield _workload(seen, report.details["top"])
     for name, findings in by_section(report.findings).items():
-        own = list(session_lines(seen, _PLAIN)) if name == "Connections and pool" else []
+        own: list[str] = []
+        if name == "Connections and pool":
+            own = list(session_lines(seen, _PLAIN))
+        elif name == "Indexes" and findings:
+            own = list(index_lines(seen))
         said = [tag("p", line.strip()) for line in own if line.strip()]
         if findings or said:
             cards = [_card(f, seen) for f in findings]

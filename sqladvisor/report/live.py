@@ -46,7 +46,11 @@ def render(report: Report, *, color: bool = False, verbose: bool = False) -> str
     lines += _workload(seen, report.details["top"], paint)
     sections = by_section(report.findings)
     for name in sections:
-        own = list(session_lines(seen, paint)) if name == "Connections and pool" else []
+        own = []
+        if name == "Connections and pool":
+            own = list(session_lines(seen, paint))
+        elif name == "Indexes" and sections[name]:
+            own = [f"  {line}" for line in index_lines(seen)]
         if not sections[name] and not own:
             continue
         lines += [paint("bold", f"{name}"), "", *own]
@@ -193,6 +197,21 @@ def _finding(finding: Finding, seen: Seen, paint: Painter, verbose: bool) -> Ite
     return [f"  {line}" for line in lines]
 
 
+def index_lines(seen: Seen) -> Iterable[str]:
+    """What the advised indexes do for the workload as a whole."""
+    if seen.advised is None or not seen.advised.found.creates:
+        return
+    found = seen.advised.found
+    size = sum(c.size_bytes for c in found.creates)
+    count = len(found.creates)
+    yield (
+        f"{count} index{'es' * (count > 1)} for the whole workload, {size_of(size)}: "
+        f"its planner cost {number(round(found.cost_before))} → {number(round(found.choice.cost))}, "
+        f"by {seen.advised.planner}"
+    )
+    yield ""
+
+
 def session_lines(seen: Seen, paint: Painter) -> Iterable[str]:
     """What sessions do, and the pool that they need; indented by two."""
     activity, pool = seen.activity, seen.pool
@@ -257,6 +276,7 @@ def render_json(report: Report) -> str:
             _change(c, report.findings) for c in report.details["changes"] if c.saved_share or c.fix
         ],
         "workload": _json_workload(seen),
+        "indexes": _json_indexes(seen),
         "activity": _activity(seen.activity),
         "pool": None
         if seen.pool is None
@@ -333,6 +353,23 @@ def _statement(weighed: Weighed) -> dict[str, Any]:
         "io_ms": round(c.io_ms, 3),
         "wal_bytes": c.wal_bytes,
         "jit_ms": round(c.jit_ms, 3),
+    }
+
+
+def _json_indexes(seen: Seen) -> dict[str, Any] | None:
+    if seen.advised is None:
+        return None
+    found = seen.advised.found
+    return {
+        "planner": seen.advised.planner,
+        "create": [
+            {"sql": c.sql, "size_bytes": c.size_bytes, "saves": round(c.saves, 2)}
+            for c in found.creates
+        ],
+        "drop": [{"sql": d.sql, "reason": d.reason} for d in found.drops],
+        "cost_before": round(found.cost_before, 2),
+        "cost_after": round(found.choice.cost, 2),
+        "gap": round(found.choice.gap, 4),
     }
 
 

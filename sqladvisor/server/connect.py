@@ -86,7 +86,7 @@ def connect_target(
         raise _no_connection(dsn, error) from None
     try:
         _check_version(connection, dsn)
-        _check_guards(connection.execute(_GUARDS, [list(guards)]).fetchall(), guards, dsn)
+        _check_guards(connection.execute(_asked(guards)).fetchone(), guards, dsn)
     except psycopg.Error as error:
         connection.close()
         raise ServerError(f"{redact_dsn(dsn)}: {one_line(error, dsn)}") from None
@@ -130,8 +130,8 @@ async def connect_target_async(
         raise _no_connection(dsn, error) from None
     try:
         _check_version(connection, dsn)
-        rows = await (await connection.execute(_GUARDS, [list(guards)])).fetchall()
-        _check_guards(rows, guards, dsn)
+        row = await (await connection.execute(_asked(guards))).fetchone()
+        _check_guards(row, guards, dsn)
     except psycopg.Error as error:
         await connection.close()
         raise ServerError(f"{redact_dsn(dsn)}: {one_line(error, dsn)}") from None
@@ -141,7 +141,10 @@ async def connect_target_async(
     return connection
 
 
-_GUARDS = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY(%s)"
+def _asked(guards: dict[str, str]) -> bytes:
+    """The query for the guards as they are. The view pg_settings would print all 400 settings."""
+    shown = (f"pg_catalog.current_setting('{name}')" for name in guards)
+    return f"SELECT {', '.join(shown)}".encode()
 
 
 def _guards(statement_timeout_ms: int, lock_timeout_ms: int) -> dict[str, str]:
@@ -176,8 +179,19 @@ def _check_version(connection: psycopg.Connection | psycopg.AsyncConnection, dsn
         )
 
 
-def _check_guards(found: list[tuple[Any, ...]], guards: dict[str, str], dsn: str) -> None:
-    if dict(found) != guards:
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1))
+
+
+def _as_shown(value: str) -> str:
+    """Milliseconds as PostgreSQL shows them: in the largest unit that leaves no remainder."""
+    if not value.isdigit() or not int(value):
+        return value
+    unit, size = next(u for u in _UNITS if int(value) % u[1] == 0)
+    return f"{int(value) // size}{unit}"
+
+
+def _check_guards(found: tuple[Any, ...] | None, guards: dict[str, str], dsn: str) -> None:
+    if found != tuple(map(_as_shown, guards.values())):
         raise ServerError(
             f"{redact_dsn(dsn)}: the session's safety settings did not take effect (a connection "
             "pooler drops them?): connect to PostgreSQL itself"

@@ -57,7 +57,7 @@ def dump_schema(
         given["PGPASSWORD"] = str(password)
     command = [
         os.path.join(binaries.bin_dir, "pg_dump"), "--schema-only", "--no-owner",
-        "--no-privileges", "--no-comments", "--no-publications", "--no-subscriptions",
+        "--no-privileges", "--no-comments", "--no-security-labels", "--no-publications", "--no-subscriptions",
         "--encoding=UTF8", f"--lock-wait-timeout={LOCK_WAIT_MS}", "--filter=-",
     ]  # fmt: skip
     try:

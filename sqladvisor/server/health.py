@@ -6,6 +6,7 @@ ends the run.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,9 @@ from sqladvisor.rule_sql import COLUMNS, NOTE, query
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.session import MARK, LiveSession
 
+REST, LONGEST_REST_S = 2.0, 0.05
+"""After each query the server has so many times its duration to itself, at most so long (seconds): a
+look at it shall not be a burst that others feel."""
 _ROLE = """
 /* sqladvisor */
 SELECT quote_ident(r.rolname), r.rolsuper,
@@ -83,12 +87,14 @@ def examine(
         if not rule.variants:
             continue
         say(f"looking at the server: {rule.id}")
+        began = time.monotonic()
         version = session.connection.info.server_version
         sql = query(rule, version, thresholds.get(rule.id, {}))
         if sql is None:
             continue
         try:
             rows = session.run(lambda connection, sql=sql: _rows(connection, sql))  # type: ignore[misc]
+            time.sleep(min(REST * (time.monotonic() - began), LONGEST_REST_S))
             found = list(_judged(rows, rule, place, health))
         except psycopg.Error as error:
             if reason := _why_not(error):

@@ -49,6 +49,21 @@ def bind(ctx: Context, values: Mapping[int, str]) -> str:
     return sql
 
 
+def with_limits(ctx: Context) -> str:
+    """The statement's SQL with literals for the parameters of LIMIT and OFFSET, the others renumbered.
+
+    For statements that pg_stat_statements recorded: it shows every literal as a parameter, and those
+    of LIMIT are hardly ever anything else.
+    """
+    limits: dict[int, str] = {}
+    for query in ctx.tree.of("SelectStmt"):
+        for field, value in (("limitCount", LIMIT_VALUE), ("limitOffset", OFFSET_VALUE)):
+            limits |= dict.fromkeys(_parameters(query.get(field, {})), value)
+    numbers = {int(p.get("number", 0)) for p in ctx.tree.of("ParamRef")} - limits.keys()
+    kept = {number: f"${place}" for place, number in enumerate(sorted(numbers), 1)}
+    return bind(ctx, kept | limits) if limits else ctx.statement.sql
+
+
 def with_types(ctx: Context) -> str:
     """The statement's SQL with each parameter cast to the type of the column it is compared with.
 

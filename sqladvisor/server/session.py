@@ -30,7 +30,7 @@ class LiveSession:
     """A read-only, time-limited session on the user's server, as a context manager.
 
     Names that we write without a schema are PostgreSQL's own: search_path is ``pg_catalog``, so that
-    nothing in the database can stand in for them.
+    nothing in the database can stand in for them. ``as_user`` gives the user's own settings back.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class LiveSession:
         self._statement_timeout_ms = statement_timeout_ms
         self._lock_timeout_ms = lock_timeout_ms
         self._reconnects = 0
+        self._as_user = False
         self.notes: list[str] = []
         self.connection = self._open()
 
@@ -60,19 +61,39 @@ class LiveSession:
             statement_timeout_ms=self._statement_timeout_ms,
             lock_timeout_ms=self._lock_timeout_ms,
         )
-        connection.execute(f"SET search_path = pg_catalog {MARK}".encode())
-        # Compiling a query over the catalogs takes longer than running it.
-        connection.execute(f"SET jit = off {MARK}".encode())
-        unrecorded(connection)
+        try:
+            if not self._as_user:
+                connection.execute(f"SET search_path = pg_catalog {MARK}".encode())
+                # Compiling a query over the catalogs takes longer than running it.
+                connection.execute(f"SET jit = off {MARK}".encode())
+            unrecorded(connection)
+        except psycopg.Error as error:
+            connection.close()
+            raise ServerError(f"{redact_dsn(self._dsn)}: {one_line(error, self._dsn)}") from None
         return connection
+
+    def as_user(self) -> None:
+        """From now on resolve names and plan as the user's own sessions do.
+
+        One session for all costs the server less than two: each fills caches of its own.
+        """
+        self._as_user = True
+        self.connection.execute(f"RESET search_path {MARK}".encode())
+        self.connection.execute(f"RESET jit {MARK}".encode())
 
     def run(self, job: Callable[[psycopg.Connection], T]) -> T:
         """What ``job`` returns; it is done again on a new session when this one is lost.
 
         Raises ServerError when there is no new one to be had.
         """
+        cause = "by the server"
         while True:
             try:
+                if self.connection.closed:
+                    self.connection = self._open()
+                    self.notes.append(
+                        f"the connection was lost ({cause}): connected again and went on"
+                    )
                 return job(self.connection)
             except (psycopg.Error, ServerError) as error:
                 if not self.connection.closed:
@@ -85,5 +106,3 @@ class LiveSession:
                 )
             with contextlib.suppress(psycopg.Error):
                 self.connection.close()
-            self.connection = self._open()
-            self.notes.append(f"the connection was lost ({cause}): connected again and went on")

@@ -52,6 +52,7 @@ LEFT JOIN pg_am am ON am.oid = c.relam
 WHERE c.relkind IN ('r', 'i', 'm', 'p', 'I', 'f') AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ORDER BY 1, 2"""
+# The list of names keeps pg_stats from checking privileges on every column (see catalog/live.py).
 _COLUMNS = """
 SELECT s.schemaname, s.tablename, s.attname, c.relkind::text, a.attnum, s.inherited,
        a.atttypid::int8, {fields}
@@ -60,6 +61,10 @@ JOIN pg_namespace n ON n.nspname = s.schemaname
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = s.attname
 WHERE s.schemaname !~ '^pg_' AND s.schemaname <> 'information_schema'
+  AND s.tablename = ANY (ARRAY(
+      SELECT r.relname FROM pg_class r JOIN pg_namespace m ON m.oid = r.relnamespace
+      WHERE r.relkind IN ('r', 'p', 'm', 'f', 'i', 'I')
+        AND m.nspname !~ '^pg_' AND m.nspname <> 'information_schema'))
 ORDER BY 1, 2, 5, 6"""
 # Before 17 pg_stats does not show what is known of ranges (stakind 6 and 7, pg_statistic.h).
 _RANGES = """
@@ -78,9 +83,12 @@ SELECT t.oid::int8, t.typname, t.typtype::text, t.typbasetype::int8,
        CASE WHEN t.typcategory = 'A' THEN t.typelem::int8 ELSE 0 END,
        coalesce(r.rngsubtype::int8, 0)
 FROM pg_type t LEFT JOIN pg_range r ON r.rngtypid = t.oid"""
-# Leading columns of valid whole-table b-trees: their ends cost one index descent each.
+# Leading columns of valid whole-table b-trees: their ends cost one index descent each. That counts as
+# a scan, and would have an index that nobody uses pass for a used one: where counting cannot be
+# switched off, indexes never scanned are left alone. The planner has not asked for their ends either,
+# which counts as well (get_actual_variable_range()).
 _LEADING = f"""
-SELECT DISTINCT n.nspname, t.relname, a.attname
+SELECT n.nspname, t.relname, a.attname
 FROM pg_index i
 JOIN pg_class x ON x.oid = i.indexrelid
 JOIN pg_am m ON m.oid = x.relam AND m.amname = 'btree'
@@ -90,6 +98,7 @@ JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[0]
 WHERE i.indisvalid AND i.indpred IS NULL AND a.attnum > 0
   AND t.oid NOT IN ({LOCKED}) AND x.oid NOT IN ({LOCKED})
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+GROUP BY 1, 2, 3 HAVING %s OR bool_and(pg_stat_get_numscans(x.oid) > 0)
 ORDER BY 1, 2, 3"""
 _METAPAGES = f"""
 SELECT n.nspname, c.relname, am.amname,
@@ -127,10 +136,13 @@ class _Type:
     subtype: int
 
 
-def read_statistics(connection: psycopg.Connection) -> Statistics:
-    """Read the statistics of the connected database. Raises ServerError."""
+def read_statistics(connection: psycopg.Connection, *, ours: bool = False) -> Statistics:
+    """Read the statistics of the connected database. Raises ServerError.
+
+    ``ours``: nobody minds what the server's own counters say.
+    """
     try:
-        return _read(connection)
+        return _read(connection, ours)
     except psycopg.Error as error:
         raise ServerError(f"statistics cannot be read: {one_line(error)}") from error
     except UnicodeDecodeError as error:
@@ -139,7 +151,7 @@ def read_statistics(connection: psycopg.Connection) -> Statistics:
         ) from error
 
 
-def _read(connection: psycopg.Connection) -> Statistics:
+def _read(connection: psycopg.Connection, ours: bool) -> Statistics:
     version = connection.info.server_version
     relations = [RelationStatistics(*row) for row in connection.execute(_RELATIONS).fetchall()]
     types = {row[0]: _Type(*row[1:]) for row in connection.execute(_TYPES).fetchall()}
@@ -176,7 +188,7 @@ def _read(connection: psycopg.Connection) -> Statistics:
         extended += tuple(
             hidden_objects(connection, {(e.schema, e.name) for e in extended}, LOCKED)
         )
-    ends, unread = _ends(connection)
+    ends, unread = _ends(connection, ours)
     settings = {n: _with_unit(v) for n, v in connection.execute(_SETTINGS).fetchall()}
     path = connection.execute("SELECT current_schemas(false)::text[]").fetchone()
     locale = connection.execute(_LOCALE).fetchone()
@@ -299,11 +311,12 @@ def _gin_pages(data: bytes | None) -> GinPages | None:
 
 
 def _ends(
-    connection: psycopg.Connection,
+    connection: psycopg.Connection, ours: bool
 ) -> tuple[dict[tuple[str, str, str], tuple[str | None, str | None]], list[str]]:
     found: dict[tuple[str, str, str], tuple[str | None, str | None]] = {}
     before = connection.execute("SELECT current_setting('statement_timeout')").fetchone()
-    columns = connection.execute(_LEADING).fetchall()
+    uncounted = connection.info.parameter_status("is_superuser") == "on"
+    columns = connection.execute(_LEADING, [ours or uncounted]).fetchall()
     # x.{0}: a bare name would be the output column, text, and the whole table be sorted.
     one = "(SELECT x.{0}::text FROM {1} x WHERE x.{0} IS NOT NULL ORDER BY x.{0} %s LIMIT 1)"
     template = f"SELECT 1, {one % ''}, {one % 'DESC'} {MARK}"
@@ -312,10 +325,14 @@ def _ends(
         for schema, table, column in columns
     ]
     connection.execute(f"SET statement_timeout = '{ENDS_TIMEOUT}'")
+    if uncounted:
+        connection.execute("SET track_counts = off")
     try:
         rows = first_rows(connection, queries)
     finally:
         if not connection.closed:
+            if uncounted:
+                connection.execute("RESET track_counts")
             connection.execute(
                 "SELECT set_config('statement_timeout', %s, false)", [before[0] if before else "0"]
             )

@@ -159,7 +159,7 @@ def _sandbox_target(
     def make_whatif(say: Say) -> WhatIf:
         say("building the shadow planner")
         schema = dump_schema(binaries, cluster.dsn(sandbox.name), plain_environment())
-        statistics = read_statistics(connection)
+        statistics = read_statistics(connection, ours=True)
         if not total:
             statistics = assume_rows(statistics, options.assume_rows, options.assume_table_rows)
         shadow = build_shadow(cluster, "shadow", schema, statistics)
@@ -193,17 +193,23 @@ def _sandbox_target(
 
 
 @contextmanager
-def open_live(options: Options, say: Say) -> Iterator[Target]:
-    """A guarded, read-only session on the user's server. Raises ServerError."""
+def open_live(
+    options: Options, say: Say, connection: psycopg.Connection | None = None
+) -> Iterator[Target]:
+    """A guarded, read-only session on the user's server: ``connection``, where there is one already
+
+    (it stays the caller's), else a new one. Raises ServerError.
+    """
     dsn = resolve_dsn(None if options.dsn in (None, "env") else options.dsn)
-    say(f"connecting to {redact_dsn(dsn)}")
     with ExitStack() as stack:
-        connection = stack.enter_context(
-            connect_target(dsn, statement_timeout_ms=options.timeout_ms)
-        )
+        if connection is None:
+            say(f"connecting to {redact_dsn(dsn)}")
+            connection = stack.enter_context(
+                connect_target(dsn, statement_timeout_ms=options.timeout_ms)
+            )
         try:
-            locked = [name for _, name in locked_relations(connection)]
-            catalog = read_catalog(connection)
+            locked = locked_relations(connection)
+            catalog = read_catalog(connection, locked=locked)
             info = connection.info
 
             @cache
@@ -252,7 +258,7 @@ def open_live(options: Options, say: Say) -> Iterator[Target]:
                 may_run=options.analyze,
                 make_whatif=make_whatif,
                 make_ground=make_ground,
-                notes=[f"left out, as another session has locked it: {n}" for n in locked[:5]],
+                notes=[f"left out, as another session has locked it: {n}" for _, n in locked[:5]],
                 compares=True,
             )
             yield target

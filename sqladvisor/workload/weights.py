@@ -108,9 +108,13 @@ def weigh(
     return Workload(collected, tuple(found), unparsed, system, {w.rank: w for w in found})
 
 
-def parsed(text: str, catalog: Catalog) -> Context | None:
+def parsed(
+    text: str,
+    catalog: Catalog,
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
+) -> Context | None:
     """A counted text as a statement; None where it is cut off, or no SQL without its literals."""
-    return _context(text, 1, catalog, {})
+    return _context(text, 1, catalog, thresholds or {})
 
 
 def _context(
