@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file, with a table of plain columns for each family.
 
 One process writes (``monitor``), any number read (``serve``, sqlite3): WAL mode. ``user_version`` is
-the version of the schema; any other than ours is refused. Times are Unix seconds.
+the version of the schema: a store of an earlier one is brought to ours when it is opened to be written,
+and read as it is; one of a later sqladvisor is refused. Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from sqladvisor.monitor.family import Family, Key, Tick
 from sqladvisor.monitor.queries import FAMILIES
 
 APPLICATION_ID = 0x5341444D  # "SADM"
-VERSION = 1
+VERSION = 2
+MIGRATIONS = {
+    1: "CREATE INDEX finding_by_target ON finding (target_id);"
+    "CREATE INDEX alert_event_by_time ON alert_event (at);"
+}
+"""Version → what makes the next one of it. Families that came later get their tables by themselves."""
 BUSY_TIMEOUT_S = 10.0
 SWEEP_ROWS = 20_000
 """Rows deleted in one transaction: readers and the next tick are not kept waiting."""
@@ -55,6 +61,8 @@ CREATE TABLE alert_event (
 CREATE TABLE finding (
     target_id INTEGER NOT NULL, at REAL NOT NULL, rule TEXT NOT NULL, severity TEXT NOT NULL,
     message TEXT NOT NULL, fix TEXT NOT NULL);
+CREATE INDEX finding_by_target ON finding (target_id);
+CREATE INDEX alert_event_by_time ON alert_event (at);
 """
 
 
@@ -144,8 +152,10 @@ class Store:
                 )
                 family = sampled.family
                 marks = ", ".join("?" * (2 + len(family.columns)))
+                # By name: columns that a later version added stand last.
+                named = ", ".join(("tick_id", "object_id", *family.columns))
                 db.executemany(
-                    f"INSERT INTO {table_of(family)} VALUES ({marks})",
+                    f"INSERT INTO {table_of(family)} ({named}) VALUES ({marks})",
                     [(row[0], self._object(target, name, r.key), *r.values) for r in sampled.rows],
                 )
                 if family.sparse and family.gauges and sampled.elapsed_s is None:
@@ -355,10 +365,10 @@ def _prepare(db: sqlite3.Connection, path: str, write: bool) -> None:
     empty = not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     if owner != APPLICATION_ID and not empty:
         raise InputError(f"{path}: a SQLite file, but not a store of sqladvisor")
-    if version != VERSION and not empty:
+    if version > VERSION and not empty:
         raise InputError(
-            f"{path}: written by another sqladvisor (schema {version}, ours is {VERSION}): "
-            "start a new store with --store"
+            f"{path}: written by a newer sqladvisor (schema {version}, this one knows {VERSION}): "
+            "upgrade sqladvisor, or start a new store with --store"
         )
     if not write:
         if empty:
@@ -373,6 +383,38 @@ def _prepare(db: sqlite3.Connection, path: str, write: bool) -> None:
             f"BEGIN IMMEDIATE; {script} PRAGMA application_id = {APPLICATION_ID};"
             f"PRAGMA user_version = {VERSION}; COMMIT;"
         )
+    elif version < VERSION:
+        _migrate(db, path)
+
+
+def _migrate(db: sqlite3.Connection, path: str) -> None:
+    """Bring an earlier store to our version, whole or not at all."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        # Asked again under the lock: another monitor may have been first.
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        for number in range(version, VERSION):
+            if number not in MIGRATIONS:
+                raise InputError(
+                    f"{path}: schema {number} is older than what can be brought to {VERSION}"
+                )
+            for statement in filter(None, MIGRATIONS[number].split(";")):
+                db.execute(statement)
+        there = {n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        for family in FAMILIES.values():
+            if table_of(family) not in there:
+                for statement in filter(str.strip, _family_schema(family).split(";")):
+                    db.execute(statement)
+                continue
+            columns = {r[1] for r in db.execute(f"PRAGMA table_info({table_of(family)})")}
+            for column in family.columns:
+                if column not in columns:
+                    db.execute(f"ALTER TABLE {table_of(family)} ADD COLUMN {column} REAL")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
 
 
 def _quoted(path: str) -> str:

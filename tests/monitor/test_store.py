@@ -149,8 +149,51 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     Store(str(newer), write=True).close()
     with sqlite3.connect(newer) as db:
         db.execute(f"PRAGMA user_version = {VERSION + 1}")
-    with pytest.raises(InputError, match="another sqladvisor"):
+    with pytest.raises(InputError, match="written by a newer sqladvisor"):
         Store(str(newer), write=True)
+
+
+V1 = Path(__file__).parent / "data" / "store_v1.sql"
+
+
+def structure(path: Path) -> set[tuple[str, str]]:
+    with sqlite3.connect(path) as db:
+        return set(
+            db.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
+        )
+
+
+def test_an_earlier_store_is_brought_to_our_version(tmp_path: Path) -> None:
+    path, fresh = tmp_path / "old.sqlite", tmp_path / "fresh.sqlite"
+    with sqlite3.connect(path) as db:
+        db.executescript(V1.read_text())
+        db.execute("DROP TABLE sample_slot")  # as if the family had come later,
+        db.execute("ALTER TABLE sample_statement DROP COLUMN wal_bytes")  # and this figure
+    Store(str(fresh), write=True).close()
+    with Store(str(path), write=False) as reading:
+        assert reading.targets()[0].name == "db"
+    with Store(str(path), write=True) as store:
+        assert store.query("PRAGMA user_version") == [(VERSION,)]
+        store.save(statements(200.0, ("1", 7)))
+        rows = store.query(
+            "SELECT t.at, s.calls FROM sample_statement s JOIN tick t ON t.id = s.tick_id "
+            "JOIN object o ON o.id = s.object_id WHERE o.key = '[\"1\"]' ORDER BY 1"
+        )
+    assert rows == [(100, 5), (200, 7)]
+    assert structure(path) == structure(fresh)
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with sqlite3.connect(path) as db:
+        db.executescript(V1.read_text())
+        db.execute("CREATE INDEX alert_event_by_time ON alert_event (at)")  # in the way
+    before = structure(path)
+    with pytest.raises(InputError, match="alert_event_by_time already exists"):
+        Store(str(path), write=True)
+    assert structure(path) == before
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
 
 
 def test_names_with_every_character(store: Store, tmp_path: Path) -> None:
