@@ -6,9 +6,18 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sqladvisor.finding import Finding
+from sqladvisor.plan.annotate import Annotated
 from sqladvisor.report.html_charts import share
 from sqladvisor.report.html_finding import anchor, finding_card
-from sqladvisor.report.live import HEADLINES, by_section, counted, index_lines, session_lines
+from sqladvisor.report.html_tree import tree
+from sqladvisor.report.live import (
+    HEADLINES,
+    by_section,
+    counted,
+    index_lines,
+    one_line,
+    session_lines,
+)
 from sqladvisor.report.markup import Child, Markup, tag
 from sqladvisor.report.model import Report
 from sqladvisor.report.text import Painter, ms, number
@@ -19,6 +28,8 @@ if TYPE_CHECKING:
     from sqladvisor.live_changes import Change
 
 _PLAIN = Painter(False)
+MAX_TREES = 8
+"""Statements whose plans are drawn, the dearest first."""
 
 
 def sections(report: Report) -> Iterable[Child]:
@@ -27,6 +38,7 @@ def sections(report: Report) -> Iterable[Child]:
     yield tag("p", counted(seen), class_="soft")
     yield _changes(report.details["changes"][:HEADLINES])
     yield _workload(seen, report.details["top"])
+    yield _plans(seen)
     for name, findings in by_section(report.findings).items():
         own: list[str] = []
         if name == "Connections and pool":
@@ -37,6 +49,21 @@ def sections(report: Report) -> Iterable[Child]:
         if findings or said:
             cards = [_card(f, seen) for f in findings]
             yield tag("section", tag("h2", name), said, cards, class_="findings")
+
+
+def _plans(seen: Seen) -> Markup | None:
+    """The plans of the dearest statements as trees, to be opened."""
+    drawn = []
+    for weighed in seen.workload.statements[:MAX_TREES]:
+        plan = weighed.context.plan
+        picture = tree(Annotated(plan, PLACE, weighed.rank, "")) if plan is not None else None
+        if picture is not None:
+            said = f"statement {weighed.rank}, {weighed.share:.1%} of the time: {one_line(weighed)}"
+            drawn.append(tag("details", tag("summary", said), picture))
+    if not drawn:
+        return None
+    first = "as the planner sees them today; the warmer a node, the larger its share of the cost"
+    return tag("section", tag("h2", "Plans"), tag("p", first, class_="soft"), drawn)
 
 
 def _changes(changes: Sequence[Change]) -> Markup | None:

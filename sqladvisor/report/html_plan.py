@@ -9,6 +9,7 @@ from sqladvisor.plan.annotate import Annotated, Row
 from sqladvisor.plan.node import Plan
 from sqladvisor.report.html_charts import share
 from sqladvisor.report.html_finding import finding_card
+from sqladvisor.report.html_tree import tree
 from sqladvisor.report.markup import Child, Markup, tag
 from sqladvisor.report.model import Report
 from sqladvisor.report.text import ms, number
@@ -38,6 +39,7 @@ def _plan(annotated: Annotated, findings: Sequence[Finding]) -> Markup:
         "section",
         tag("h2", f"{annotated.path}:{annotated.line} ", tag("small", _headline(plan))),
         tag("pre", query) if query else None,
+        tree(annotated),
         tag("div", [_row(row, plan, at_node.get(row.node.id, ())) for row in annotated.rows()],
             class_="plan"),
         [finding_card(f, "") for f in at_node.get("", ())],

@@ -149,6 +149,35 @@ def test_plans_are_drawn(tmp_path: Path) -> None:
         assert nodes, path.name
 
 
+def test_a_plan_is_a_tree_of_svg(tmp_path: Path) -> None:
+    path = ROOT / "fixtures" / "plans" / "pg18-initplan_filter.json"
+    parser = check(page := render(explain(str(path), None, Options(), top=20)))
+    looks = [a.get("class") for name, a in parser.seen if name in ("rect", "path")]
+    assert [look for look in looks if look in ("h0", "h1", "h2", "h3")] == ["h2", "h1", "h1", "h2"]
+    assert looks.count("edge") == 3
+    assert "30,000 rows, 20,000 exp." in page and "14.2 ms · 38%" in page
+    assert ">Index Only Scan</text>" in page and ">using orders_amount on orders" in page
+    (picture,) = [a for name, a in parser.seen if name == "svg" and a.get("role") == "img"]
+    width, height = map(int, str(picture["viewbox"]).split()[2:])
+    boxes = [a for name, a in parser.seen if name == "rect" and "rx" in a and a.get("y") != "0"]
+    for box in (b for b in boxes if b.get("class") in ("h0", "h1", "h2", "h3")):
+        assert int(str(box["x"])) >= 0 and int(str(box["x"])) + int(str(box["width"])) <= width
+        assert int(str(box["y"])) >= 0 and int(str(box["y"])) + int(str(box["height"])) <= height
+
+
+def test_names_in_a_tree_are_escaped(tmp_path: Path) -> None:
+    scan = (
+        '{"Node Type": "Seq Scan", "Relation Name": "<script>x", "Total Cost": 1, "Plan Rows": 1}'
+    )
+    path = tmp_path / "plan.json"
+    path.write_text(
+        f'[{{"Plan": {{"Node Type": "Sort", "Total Cost": 2, "Plan Rows": 1, "Plans": [{scan}]}}}}]'
+    )
+    page = render(explain(str(path), None, Options(), top=1))
+    check(page)
+    assert "plantree" in page and "<script>x" not in page
+
+
 def test_a_very_deep_plan_is_not_nested(tmp_path: Path) -> None:
     plan = '{"Node Type": "Seq Scan", "Relation Name": "t", "Total Cost": 1, "Plan Rows": 1}'
     for _ in range(300):
