@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.workload.weights import Workload
 
-OUTAGES = frozenset(
-    ("database/xid-wraparound", "database/multixact-wraparound", "database/int-key-exhaustion",
+OUTAGES = (
+    "database/xid-wraparound", "database/multixact-wraparound", "database/int-key-exhaustion",
      "database/sequence-issues", "database/blocking-locks", "database/slot-holding-wal",
      "database/archiver-failing", "database/checksum-failures", "database/connection-use",
      "database/settings-durability", "database/prepared-transactions", "database/idle-in-transaction",
-     "database/autovacuum-lag", "database/missing-primary-key")
+     "database/autovacuum-lag", "database/missing-primary-key",
 )  # fmt: skip
-"""What a finding of severity error of these means: the server stops, refuses, or loses data."""
+"""What a finding of severity error of these means: the server stops, refuses, or loses data. What cannot
+wait comes first."""
 UNKNOWN_GAIN = 0.3
 """Share of a statement's time that a rewrite is taken to save where nothing tells: between nothing and
 all of it; below what plans show for what they can price."""
@@ -55,6 +56,7 @@ def _order(change: Change) -> tuple[float, ...]:
     headline = change.saved_share >= MIN_SAVED_SHARE
     return (
         -change.outage,
+        OUTAGES.index(change.findings[0].rule) if change.outage else 0,
         -headline,
         -change.saved_share if headline else 0.0,
         -weight,
