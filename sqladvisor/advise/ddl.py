@@ -17,6 +17,12 @@ LONGEST = 63
 
 
 def create_sql(offered: Offered, catalog: Catalog) -> str:
+    """``index_sql`` of an offered index that does not exist yet."""
+    assert offered.index is not None
+    return index_sql(offered.index, offered.relation, catalog)
+
+
+def index_sql(index: HypotheticalIndex, relation: Relation, catalog: Catalog) -> str:
     """DDL that makes an index without blocking writes; several statements for a partitioned table.
 
     CREATE INDEX CONCURRENTLY is refused on a partitioned table (manual, 5.12.2.2): an index on it
@@ -24,11 +30,9 @@ def create_sql(offered: Offered, catalog: Catalog) -> str:
     partition that is partitioned itself is attached when its own partitions' are, as it is invalid
     until then and would make the one above invalid.
     """
-    index = offered.index
-    assert index is not None
-    if offered.relation.kind != "partitioned":
+    if relation.kind != "partitioned":
         return index.ddl(concurrently=True) + ";"
-    return "\n".join(_levels(index, offered.relation, catalog))
+    return "\n".join(_levels(index, relation, catalog))
 
 
 def _levels(index: HypotheticalIndex, relation: Relation, catalog: Catalog) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sqladvisor.advise.ddl import index_sql
 from sqladvisor.advise.existing import has_keys
 from sqladvisor.catalog.model import Index, Relation
 from sqladvisor.finding import Finding, Fix
@@ -105,7 +106,7 @@ def _finding(advice: IndexAdvice, use: Use, what: str, ctx: Context) -> Finding:
         fixes=(
             Fix(
                 "build it without blocking writes",
-                advice.sql or advice.index.ddl(concurrently=True),
+                advice.sql or _ddl(advice),
                 "ddl",
             ),
         ),
@@ -113,6 +114,13 @@ def _finding(advice: IndexAdvice, use: Use, what: str, ctx: Context) -> Finding:
         figures=figures,
         notes=[*advice.notes, *_notes(advice, use, best)],
     )
+
+
+def _ddl(advice: IndexAdvice) -> str:
+    relation = _relation(advice)
+    if relation is None:
+        return advice.index.ddl(concurrently=True)
+    return index_sql(advice.index, relation, advice.best.context.catalog).removesuffix(";")
 
 
 def _weak(advice: IndexAdvice, use: Use, saved_ms: float | None, ctx: Context) -> bool:
@@ -138,7 +146,8 @@ def _notes(advice: IndexAdvice, use: Use, best: Use) -> Iterator[str]:
         yield f"it is the index advised for line {best.context.statement.line} too: one serves both"
     if use.companions:
         pair = "; ".join(f"{c.table} ({', '.join(c.keys)})" for c in use.companions)
-        yield f"measured together with the index on {pair}, which this plan uses too"
+        how = "measured" if use.time_after_ms is not None else "costed"
+        yield f"{how} together with the index on {pair}, which this plan uses too"
     if use.useless:
         yield (
             "would not help this statement (planner cost unchanged, not used): an index on "

@@ -7,7 +7,7 @@ is missing are three sights of one problem. Shown three times they are noise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,22 +47,53 @@ def relate(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _without_twins(findings: list[Finding]) -> list[Finding]:
-    """Without index advice for one statement that a query rule's fix builds and measures already."""
-    result = []
-    for finding in findings:
-        if finding.rule in INDEXES and len(finding.evidence.figures.get("queries", ())) == 1:
-            own = _definition(finding.fixes[0].sql)
-            if any(
-                other.rule not in INDEXES
-                and _same_statement(other, finding)
-                and any(
-                    "time_after_ms" in f.proof and _definition(f.sql) == own for f in other.fixes
-                )
-                for other in findings
-            ):
-                continue
-        result.append(finding)
-    return result
+    """Without index advice for one statement whose index a query rule's fix makes already.
+
+    What the advice knows of the index goes to that fix where it was not measured itself.
+    """
+    gone: set[int] = set()
+    known: dict[int, Finding] = {}
+    for advice in findings:
+        if advice.rule not in INDEXES or len(advice.evidence.figures.get("queries", ())) != 1:
+            continue
+        twins = [
+            (other, fix)
+            for other in findings
+            if other.rule not in INDEXES and _same_statement(other, advice)
+            for fix in other.fixes
+            if fix.kind == "ddl" and _definition(fix.sql) == _definition(advice.fixes[0].sql)
+        ]
+        if any("time_after_ms" in fix.proof for _, fix in twins):
+            gone.add(id(advice))
+        elif (
+            twins and "time_after_ms" not in advice.evidence.figures and not _is_of_rewrite(advice)
+        ):
+            gone.add(id(advice))
+            known |= {id(fix): advice for _, fix in twins}
+    return [_with_proofs(f, known) for f in findings if id(f) not in gone]
+
+
+def _is_of_rewrite(advice: Finding) -> bool:
+    return advice.evidence.figures["queries"][0]["rewrite_of"] is not None
+
+
+def _with_proofs(finding: Finding, known: Mapping[int, Finding]) -> Finding:
+    """The finding with what its twins, by the ``id`` of the fix, know of the index it makes."""
+    twins = [known[id(f)] for f in finding.fixes if id(f) in known]
+    if not twins:
+        return finding
+    fixes = tuple(
+        replace(f, proof={**f.proof, **_costs(known[id(f)])}) if id(f) in known else f
+        for f in finding.fixes
+    )
+    notes = [n for n in twins[0].evidence.notes if n not in finding.evidence.notes]
+    level = "estimated" if finding.evidence.level == "static" else finding.evidence.level
+    evidence = replace(finding.evidence, level=level, notes=(*finding.evidence.notes, *notes))
+    return replace(finding, fixes=fixes, evidence=evidence)
+
+
+def _costs(advice: Finding) -> dict[str, Any]:
+    return {k: advice.evidence.figures[k] for k in ("cost_before", "cost_after", "size_bytes")}
 
 
 def _without_planning(findings: list[Finding]) -> list[Finding]:

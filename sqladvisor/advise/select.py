@@ -24,6 +24,8 @@ MIN_GAIN = 0.10
 """Share of a statement's planner cost an index must save: below it, estimates are noise."""
 NEARLY = 0.05
 """Share of the gain given up for a smaller or shared index."""
+SAME = 0.001
+"""Share of a planner cost below which two plans cost the same."""
 NEARLY_FREE = 0.15
 """Share of the gain given up for an index of a small part of the size (BRIN, partial): hardly any
 work for each write, and hardly any memory."""
@@ -144,6 +146,7 @@ def advise(
     _share(choices, whatif)
     _merge(choices, whatif)
     _eliminate(choices, whatif)
+    _without_idle(choices, whatif)
     advice: dict[HypotheticalIndex, IndexAdvice] = {}
     for choice in choices:
         question = choice.question
@@ -192,6 +195,7 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
     for want in wants:
         if not question.context.small(want.item):
             offered += _add(candidates(want), whatif)
+    offered = list({id(h): h for h in offered}.values())  # one table twice wants the same ones
     if not offered:
         return None
     after = plan(offered)
@@ -231,9 +235,26 @@ def _choose(question: Question, whatif: WhatIf) -> _Choice | None:
 
 
 def _first_hand(choices: list[_Choice]) -> list[_Choice]:
-    """Without the rewrites of statements that an index helps as they are."""
-    helped = {_place(c) for c in choices if not c.question.original_fingerprint}
-    return [c for c in choices if not c.question.original_fingerprint or _place(c) not in helped]
+    """Without the rewrites of statements that an index helps as they are.
+
+    But an index on an expression serves that expression alone. Where a rewrite does nearly as well
+    on plain columns, it is the rewrite that is wanted, and the original goes.
+    """
+    plain = [c for c in choices if c.question.original_fingerprint and not _on_expressions(c)]
+
+    def beaten(choice: _Choice) -> bool:
+        limit, place = choice.allowed(NEARLY), _place(choice)
+        return _on_expressions(choice) and any(
+            _place(other) == place and other.after.total_cost <= limit for other in plain
+        )
+
+    left = [c for c in choices if not beaten(c)]
+    helped = {_place(c) for c in left if not c.question.original_fingerprint}
+    return [c for c in left if not c.question.original_fingerprint or _place(c) not in helped]
+
+
+def _on_expressions(choice: _Choice) -> bool:
+    return any(key.startswith("(") for handle in choice.chosen for key in handle.index.keys)
 
 
 def _place(choice: _Choice) -> tuple[str, int]:
@@ -341,6 +362,22 @@ def _eliminate(choices: list[_Choice], whatif: WhatIf) -> None:
             pool = others
             for choice, chosen, trial in moves:
                 choice.chosen, choice.after = chosen, trial
+
+
+def _without_idle(choices: list[_Choice], whatif: WhatIf) -> None:
+    """Credit a statement to those of its indexes only without which it would cost more.
+
+    Of two indexes that cost the same the planner takes either: another statement's, in place of one
+    that exists.
+    """
+    for choice in choices:
+        for handle in sorted(choice.chosen, key=_price, reverse=True):
+            without = [h for h in choice.chosen if h is not handle]
+            if not without:
+                break
+            trial = choice.plan(without, whatif)
+            if trial.total_cost <= choice.after.total_cost * (1 + SAME):
+                choice.chosen, choice.after = without, trial
 
 
 def _begins_another(handle: Handle, pool: Sequence[Handle]) -> bool:

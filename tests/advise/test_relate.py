@@ -69,3 +69,19 @@ def test_a_rewrite_says_which_index_serves_it_and_explains_the_scan() -> None:
         "today: reads it all",
         "so rewritten, the index advised on t (a) serves it: 50 → 0.5 ms",
     )
+
+
+def test_costed_advice_gives_way_to_a_query_rule_that_makes_the_same_index() -> None:
+    fix = Fix("x", "CREATE INDEX CONCURRENTLY ON t (a);", "ddl")
+    costs = {"cost_before": 900.0, "cost_after": 9.0, "size_bytes": 8192}
+    advice = index(queries=[{"path": "q.sql", "rewrite_of": None, "fingerprint": "f"}], **costs)
+    (left,) = relate([finding("query/function-on-column", fixes=(fix,)), advice])
+    assert left.rule == "query/function-on-column"
+    assert left.fixes[0].proof == costs
+
+
+def test_measured_advice_does_not_give_way_to_a_fix_nobody_measured() -> None:
+    fix = Fix("x", "CREATE INDEX CONCURRENTLY ON t (a);", "ddl")
+    costs = {"cost_before": 900.0, "cost_after": 9.0, "size_bytes": 8192, "time_after_ms": 1.0}
+    advice = index(queries=[{"path": "q.sql", "rewrite_of": None, "fingerprint": "f"}], **costs)
+    assert len(relate([finding("query/function-on-column", fixes=(fix,)), advice])) == 2
