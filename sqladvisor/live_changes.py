@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.workload.weights import Workload
 
@@ -90,7 +91,7 @@ def _change(group: list[Finding], workload: Workload) -> Change:
                 if weighed.calls_per_hour is not None
                 else ""
             )
-            + f" for {weighed.counted.mean_exec_ms:,.3g} ms each"
+            + f" for {ms(weighed.counted.mean_exec_ms)} each"
         )
     first = group[0]
     title = first.message

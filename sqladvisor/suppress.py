@@ -20,6 +20,8 @@ _DIRECTIVE = re.compile(
     r"(?P<rules>[\w*-]+(?:/[\w*-]+)?(?:\s*,\s*[\w*-]+(?:/[\w*-]+)?)*)\s*(?P<reason>.*)",
     re.DOTALL,
 )
+_BARE = re.compile(r"sqladvisor:\s*ignore(?:-file)?[\s*/]*$")
+"""One that does not say what to ignore."""
 
 
 @dataclass(slots=True)
@@ -43,6 +45,8 @@ def read_suppressions(
     for line, text in comments:
         found = _DIRECTIVE.search(text)
         if not found:
+            if _BARE.search(text):
+                result.append(Suppression(path, line, (), "", line, line))
             continue
         reason = found["reason"].rstrip("*/ \n").lstrip("-:— ").strip()
         rules = tuple(part.strip() for part in found["rules"].split(","))
@@ -76,7 +80,12 @@ def apply(findings: Sequence[Finding], suppressions: Sequence[Suppression]) -> l
             left.append(finding)
     for s in suppressions:
         at = Location(s.path, s.line, 1, s.line, 1)
-        if not s.reason:
+        if not s.rules:
+            message = "no rule and no reason given to ignore: not honoured"
+            left.append(
+                Finding("suppression/without-reason", "warning", message, at, "", "", Evidence())
+            )
+        elif not s.reason:
             message = f"no reason given for ignoring {', '.join(s.rules)}: not honoured"
             left.append(
                 Finding("suppression/without-reason", "warning", message, at, "", "", Evidence())

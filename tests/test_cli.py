@@ -172,6 +172,10 @@ def test_suppression_needs_a_reason_and_a_use(tmp_path: Path) -> None:
     bare = sqladvisor("audit", "bare.sql", cwd=tmp_path).stdout.decode()
     assert rule in bare
     assert "suppression/without-reason" in bare
+    (tmp_path / "all.sql").write_text(f"-- sqladvisor: ignore\n{BAD_QUERY}")
+    everything = sqladvisor("audit", "all.sql", cwd=tmp_path).stdout.decode()
+    assert rule in everything
+    assert "no rule and no reason given to ignore: not honoured" in everything
     assert "suppression/unused" in sqladvisor("audit", "unused.sql", cwd=tmp_path).stdout.decode()
 
 

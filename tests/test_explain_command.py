@@ -112,6 +112,24 @@ def test_estimates_that_are_off_workers_and_what_never_ran() -> None:
     assert re.search(r"Seq Scan on u +never run +5\n", text)
 
 
+def test_what_a_limit_cut_short_is_not_off() -> None:
+    read = {"Node Type": "Seq Scan", "Relation Name": "t", "Plan Rows": 9000, "Actual Rows": 5,
+            "Actual Loops": 1, "Actual Total Time": 1.0}  # fmt: skip
+    limit = {"Node Type": "Limit", "Plan Rows": 5, "Actual Rows": 5, "Actual Loops": 1,
+             "Actual Total Time": 1.0}  # fmt: skip
+    sort = {**read, "Node Type": "Sort"}
+
+    def shown(plan: dict[str, object]) -> str:
+        return render(_explained(json.dumps([{"Plan": plan}])))
+
+    assert "×" not in shown({**limit, "Plans": [read]})
+    # A LIMIT that was not reached, or a sort below it, has had all there was.
+    assert "↓1,800×" in shown({**limit, "Plan Rows": 50, "Plans": [read]})
+    assert re.search(
+        r"Seq Scan on t .*↓1,800×", shown({**limit, "Plans": [{**sort, "Plans": [read]}]})
+    )
+
+
 def test_a_plan_that_was_not_run_shows_costs() -> None:
     text = render(
         _explained(

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import figures, subtree_matters
@@ -74,7 +75,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
             level="measured",
             figures={**figures(plan, node), "children": len(read), "scans": scans, "rows": rows},
             notes=(
-                f"{node.total_ms:.3g} ms of {plan.execution_ms:.3g} ms, in {scans:,.0f} scans of "
+                f"{ms(node.total_ms)} of {ms(plan.execution_ms)}, in {scans:,.0f} scans of "
                 f"{rows / scans:.2g} rows each",
             ),
         )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from sqladvisor.catalog.model import Catalog, ForeignKey, Relation
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import MIN_MS, MIN_SHARE
@@ -54,7 +55,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
         yield ctx.finding(
             None,
             f"{calls:,} searches of {table.name} for rows that refer to the changed ones take "
-            f"{time_ms:.3g} ms of {total:.3g} ms: {name} has no index on ({columns})",
+            f"{ms(time_ms)} of {ms(total)}: {name} has no index on ({columns})",
             fixes=(
                 Fix(
                     "index the referring columns",

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 from sqladvisor.catalog.model import Index
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.memory import with_setting
 from sqladvisor.plan.node import Plan, PlanNode
@@ -84,7 +85,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
             experiment=experiment,
             level="measured",
             figures={**figures(plan, node), "presorted_keys": presorted, "index": index.name},
-            notes=(f"{node.self_ms:.3g} ms of {plan.execution_ms:.3g} ms",),
+            notes=(f"{ms(node.self_ms)} of {ms(plan.execution_ms)}",),
         )
 
 

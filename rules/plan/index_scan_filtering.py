@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import figures, matters
@@ -60,5 +61,5 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
                 f"{read - removed:,.0f} by {node.filter}: the index lacks that column",
                 level="measured",
                 figures={**figures(plan, node), "rows_removed": round(removed)},
-                notes=(f"{node.self_ms:.3g} ms of {plan.execution_ms:.3g} ms",),
+                notes=(f"{ms(node.self_ms)} of {ms(plan.execution_ms)}",),
             )

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan, PlanNode
 from sqladvisor.rule import PLAN, rule
@@ -41,7 +42,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
     )
     yield ctx.finding(
         most,
-        f"{read_ms:.3g} ms of {total:.3g} ms go into reading "
+        f"{ms(read_ms)} of {ms(total)} go into reading "
         f"{plan.root.shared_read * 8 / 1024:,.0f} MB that were not in shared_buffers{where}",
         level="measured",
         figures={"read_ms": read_ms, "read_blocks": plan.root.shared_read},

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.memory import with_setting
 from sqladvisor.plan.node import Plan
@@ -40,7 +41,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
     fixes, experiment = with_setting(ctx, "jit", "off", "run this statement without JIT")
     yield ctx.finding(
         None,
-        f"{jit_ms:.3g} ms of {total:.3g} ms go into compiling {functions} functions (JIT)",
+        f"{ms(jit_ms)} of {ms(total)} go into compiling {functions} functions (JIT)",
         fixes=fixes,
         experiment=experiment,
         level="measured",

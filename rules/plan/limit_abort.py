@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan, PlanNode
 from sqladvisor.plan.weigh import figures, matters
@@ -61,7 +62,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
             f"{removed + kept:,.0f} rows of {node.relation} to find {kept:,.0f} that pass {node.filter}",
             level="measured",
             figures={**figures(plan, node), "rows_removed": round(removed)},
-            notes=(f"{node.self_ms:.3g} ms of {plan.execution_ms:.3g} ms",),
+            notes=(f"{ms(node.self_ms)} of {ms(plan.execution_ms)}",),
         )
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan, PlanNode
 from sqladvisor.plan.weigh import MIN_MS, MIN_SHARE, figures
@@ -78,7 +79,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
                 "spent_ms": round(spent, 3),
                 "temp_blocks_read": node.temp_read,
             },
-            notes=(f"{spent:.3g} ms of {whole:.3g} ms",),
+            notes=(f"{ms(spent)} of {ms(whole)}",),
         )
 
 

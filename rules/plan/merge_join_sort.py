@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.memory import with_setting
 from sqladvisor.plan.node import Plan
@@ -58,7 +59,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
         condition = node.raw.get("Merge Cond")
         yield ctx.finding(
             sorts[0].children[0] if sorts[0].children else sorts[0],
-            f"the merge join on {condition} spends {spent:.3g} ms of {plan.execution_ms:.3g} ms sorting "
+            f"the merge join on {condition} spends {ms(spent)} of {ms(plan.execution_ms)} sorting "
             "its inputs: no index gives the order",
             fixes=fixes,
             experiment=experiment,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import MIN_MS, figures
@@ -66,7 +67,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
             at,
             f"the nested loop goes through {at.relation or inner.node_type} {loops:,.0f} times"
             + (expected if (outer.estimate_ratio or 1) >= 10 else "")
-            + f": {spent:.3g} ms of {plan.execution_ms:.3g} ms",
+            + f": {ms(spent)} of {ms(plan.execution_ms)}",
             level="measured",
             figures={**figures(plan, node), "inner_loops": loops, "spent_ms": round(spent, 3)},
         )

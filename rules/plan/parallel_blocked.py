@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan
 from sqladvisor.rule import PLAN, rule
@@ -60,7 +61,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
             yield ctx.finding(
                 {"FuncCall": call},
                 f"{known.name}() is not marked PARALLEL SAFE: the query runs in one process, "
-                f"{plan.execution_ms:.3g} ms",
+                f"{ms(plan.execution_ms)}",
                 level="measured",
                 figures={"function": known.name, "execution_ms": plan.execution_ms},
             )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan, PlanNode
 from sqladvisor.plan.weigh import figures, subtree_matters
@@ -69,7 +70,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
                 "partitions_read": len(read),
                 "partitions_hit": len(hit),
             },
-            notes=(f"{node.total_ms:.3g} ms of {plan.execution_ms:.3g} ms",),
+            notes=(f"{ms(node.total_ms)} of {ms(plan.execution_ms)}",),
         )
 
 

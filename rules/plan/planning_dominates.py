@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan
 from sqladvisor.rule import PLAN, rule
@@ -46,7 +47,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
     if planning >= ctx.threshold("min_planning_ms"):
         yield ctx.finding(
             None,
-            f"planning takes {planning:.3g} ms, execution {execution:.3g} ms",
+            f"planning takes {ms(planning)}, execution {ms(execution)}",
             level="measured",
             figures={"planning_ms": round(planning, 3), "execution_ms": round(execution, 3)},
         )

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan, PlanNode
 from sqladvisor.plan.weigh import MIN_MS, MIN_SHARE, figures, matters
@@ -70,7 +71,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
                 f"reads {read:,.0f} rows of {node.relation} to keep {kept:,.0f} by {node.filter}",
                 level="measured",
                 figures={**figures(plan, node), "rows_removed": round(removed)},
-                notes=(f"{node.self_ms:.3g} ms of {plan.execution_ms:.3g} ms",),
+                notes=(f"{ms(node.self_ms)} of {ms(plan.execution_ms)}",),
             )
 
 
@@ -91,7 +92,7 @@ def _by_join(
         f"{left:,.0f}",
         level="measured",
         figures={**figures(plan, node), "rows_removed": round(read - left)},
-        notes=(f"{spent:.3g} ms of {plan.execution_ms:.3g} ms",),
+        notes=(f"{ms(spent)} of {ms(plan.execution_ms)}",),
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.memory import SORT_EXPANSION, more_memory
 from sqladvisor.plan.node import Plan
@@ -50,5 +51,5 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
             experiment=experiment,
             level="measured",
             figures={**figures(plan, node), "disk_bytes": int(used_kb * 1024)},
-            notes=(f"{node.self_ms:.3g} ms of {plan.execution_ms:.3g} ms",),
+            notes=(f"{ms(node.self_ms)} of {ms(plan.execution_ms)}",),
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import figures, subtree_matters
@@ -53,7 +54,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
         yield ctx.finding(
             at,
             f"the subquery over {at.relation or node.node_type} runs {loops:,.0f} times, once per "
-            f"outer row: {node.total_ms:.3g} ms of {plan.execution_ms:.3g} ms",
+            f"outer row: {ms(node.total_ms)} of {ms(plan.execution_ms)}",
             level="measured",
             figures={**figures(plan, node), "subplan_ms": round(node.total_ms or 0, 3)},
         )

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan
 from sqladvisor.rule import PLAN, rule
@@ -56,8 +57,8 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
     if most >= ctx.threshold("min_partitions"):
         yield ctx.finding(
             None,
-            f"planning {most} partitions takes {planning:.3g} ms, execution "
-            f"{plan.execution_ms or 0:.3g} ms",
+            f"planning {most} partitions takes {ms(planning)}, execution "
+            f"{ms(plan.execution_ms or 0)}",
             level="measured",
             figures={"partitions": most, "planning_ms": planning},
         )

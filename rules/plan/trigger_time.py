@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.weigh import MIN_MS, MIN_SHARE
@@ -43,7 +44,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
         what = "foreign key" if trigger.get("Constraint Name") else "trigger"
         yield ctx.finding(
             None,
-            f"the {what} {name} takes {time_ms:.3g} ms of {total:.3g} ms in {calls:,} calls",
+            f"the {what} {name} takes {ms(time_ms)} of {ms(total)} in {calls:,} calls",
             level="measured",
             figures={"trigger": str(name), "trigger_ms": time_ms, "calls": calls},
         )

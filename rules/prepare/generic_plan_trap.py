@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Edit, Finding, Fix
 from sqladvisor.plan.by_value import ParameterPlans, ValuePlan
 from sqladvisor.plan.node import Plan, PlanNode
@@ -121,7 +122,7 @@ def _finding(lost: float, value: ValuePlan, plans: ParameterPlans, ctx: Context)
     rows = f"{value.share * 100:.2g}% of the rows"
     measured = value.custom_ms is not None and value.generic_ms is not None
     if value.custom_ms is not None and value.generic_ms is not None:
-        than = f"{value.generic_ms:.3g} ms instead of {value.custom_ms:.3g} ms"
+        than = f"{ms(value.generic_ms)} instead of {ms(value.custom_ms)}"
     else:
         cost = value.plan.total_cost + lost
         than = f"about {cost:,.0f} cost units instead of {value.plan.total_cost:,.0f}"

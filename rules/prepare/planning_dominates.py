@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sqladvisor.context import Context
+from sqladvisor.figures import ms
 from sqladvisor.finding import Experiment, Finding, Fix
 from sqladvisor.plan.node import Plan
 from sqladvisor.rule import PLAN, rule
@@ -80,7 +81,7 @@ def check(plan: Plan, ctx: Context) -> Iterator[Finding]:
     joined = sum(1 for n in plan.nodes() if n.relation)
     yield ctx.finding(
         None,
-        f"planning takes {planning:.3g} ms and execution {execution:.3g} ms, for {joined} scans: most of "
+        f"planning takes {ms(planning)} and execution {ms(execution)}, for {joined} scans: most of "
         "the answer time is spent on the plan, each time the statement is sent",
         fixes=fixes,
         experiment=experiment,

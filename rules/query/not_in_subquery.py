@@ -124,10 +124,10 @@ def check(link: Node, ctx: Context) -> Iterator[Finding]:
         )
     elif ctx.catalog and "unknown" not in states and _costs(select, ctx):
         rows = source.rows if source and source.rows else None
-        size = f" of {rows:,.0f} rows" if rows else ""
+        size = f"{rows:,.0f} rows" if rows else "rows"
         yield ctx.finding(
             place,
-            f"{_written(link)} cannot be planned as an anti-join: {what} has no NULL, but its rows"
+            f"{_written(link)} cannot be planned as an anti-join: {what} has no NULL, but its "
             f"{size} are hashed, or searched for each row once they outgrow work_mem",
             severity="info",
             fixes=_fixes(link, negation, select, states, ctx),

@@ -63,7 +63,7 @@ class Annotated:
                 share=plan.self_share(node) if timed else min(1.0, cost / whole) if whole else 0.0,
                 self_ms=node.self_ms,
                 self_cost=cost,
-                factor=_factor(node),
+                factor=None if _cut_short(plan, node) else _factor(node),
                 workers=_workers(node),
                 details=tuple(_details(node)),
             )
@@ -85,6 +85,25 @@ def _factor(node: PlanNode) -> float | None:
     if ratio is None or ratio < NOTABLE_FACTOR or not node.plan_rows:
         return None
     return ratio if (node.actual_rows or 0) > node.plan_rows else 1 / ratio
+
+
+# Reads its input to the end before it gives a row: LIMIT above cannot stop what is below.
+_READS_ALL = frozenset(("Sort", "Hash", "SetOp", "WindowAgg", "ModifyTable"))
+
+
+def _cut_short(plan: Plan, node: PlanNode) -> bool:
+    """Whether a LIMIT that was reached kept a node from giving all its rows: no estimate is off then."""
+    if (node.actual_rows or 0) >= node.plan_rows:
+        return False
+    above = plan.parent_of(node)
+    while above is not None:
+        hashed = above.node_type == "Aggregate" and above.raw.get("Strategy") != "Sorted"
+        if hashed or above.node_type in _READS_ALL:
+            return False
+        if above.node_type == "Limit" and (above.actual_rows or 0) >= above.plan_rows:
+            return True
+        above = plan.parent_of(above)
+    return False
 
 
 def _workers(node: PlanNode) -> tuple[int, int] | None:

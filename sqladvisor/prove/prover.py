@@ -230,7 +230,7 @@ class _Trial:
             reason = why or "its result depends on chance"
             return Proof(done, rows, impossible=f"no comparison on generated rows: {reason}")
         if len(seen) < 2 and self.used.tables:
-            return Proof(done, rows, impossible="its result is the same on all generated databases")
+            return Proof(done, rows, impossible="the statement itself returns the same on each")
         return Proof(done, rows)
 
     def _try(self, database: Database, values: Assignment) -> tuple[str | None, Given]:

@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from functools import cache
 
 from sqladvisor import __version__
+from sqladvisor.figures import ms
 from sqladvisor.finding import SEVERITIES, SEVERITY_RANK, Finding, InputProblem
 from sqladvisor.report.html_finding import anchor, finding_card, gain_of, place_of
 from sqladvisor.report.markup import Child, Markup, join, tag
 from sqladvisor.report.model import Report
-from sqladvisor.report.text import Painter, ms, number, summary_line
+from sqladvisor.report.text import Painter, number, summary_line
 
 MAX_GAINS = 12
 """Findings drawn in the chart of gains."""

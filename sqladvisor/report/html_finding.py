@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding, Fix
 from sqladvisor.report.html_charts import before_after
 from sqladvisor.report.markup import Child, Markup, tag
-from sqladvisor.report.text import MAX_QUOTED, Painter, evidence_lines, ms, number, proof_line
+from sqladvisor.report.text import MAX_QUOTED, Painter, evidence_lines, number, proof_line
 
 _PLAIN = Painter(False)
 

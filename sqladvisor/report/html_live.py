@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.annotate import Annotated
 from sqladvisor.report.html_charts import share
@@ -20,7 +21,7 @@ from sqladvisor.report.live import (
 )
 from sqladvisor.report.markup import Child, Markup, tag
 from sqladvisor.report.model import Report
-from sqladvisor.report.text import Painter, ms, number
+from sqladvisor.report.text import Painter, number
 from sqladvisor.workload.weights import PLACE, tops
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.annotate import Annotated, Row
 from sqladvisor.plan.node import Plan
@@ -12,7 +13,7 @@ from sqladvisor.report.html_finding import finding_card
 from sqladvisor.report.html_tree import tree
 from sqladvisor.report.markup import Child, Markup, tag
 from sqladvisor.report.model import Report
-from sqladvisor.report.text import ms, number
+from sqladvisor.report.text import number
 
 MAX_INDENT = 40
 """Steps to the right; deeper nodes say their depth."""

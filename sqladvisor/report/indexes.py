@@ -12,9 +12,10 @@ from typing import Any
 from sqladvisor import __version__
 from sqladvisor.advise.optimise import Choice
 from sqladvisor.advise.recommend import Create, Measured, QueryChange, Recommendation
+from sqladvisor.figures import ms
 from sqladvisor.report.escape import printable
 from sqladvisor.report.model import Report
-from sqladvisor.report.text import Painter, ms, size_of
+from sqladvisor.report.text import Painter, size_of
 
 MAX_QUERIES = 15
 """Queries shown without --verbose: those that change most."""

@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.report.escape import printable
 from sqladvisor.report.json import document
 from sqladvisor.report.model import Report
-from sqladvisor.report.text import Painter, ms, number, plain_finding, problem_line, size_of
+from sqladvisor.report.text import Painter, number, plain_finding, problem_line, size_of
 from sqladvisor.workload.weights import PLACE, Weighed, tops
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sqladvisor.figures import ms
 from sqladvisor.finding import Finding
 from sqladvisor.plan.annotate import Annotated, Row
 from sqladvisor.plan.node import Plan
@@ -93,9 +94,9 @@ def _headline(plan: Plan) -> str:
         return f"not run: planner cost {text.number(plan.total_cost)}"
     parts = []
     if plan.execution_ms is not None:
-        parts.append(f"execution {text.ms(plan.execution_ms)}")
+        parts.append(f"execution {ms(plan.execution_ms)}")
     if plan.planning_ms is not None:
-        parts.append(f"planning {text.ms(plan.planning_ms)}")
+        parts.append(f"planning {ms(plan.planning_ms)}")
     if not plan.analyzed:
         parts.append("nodes not measured")
     elif plan.root.self_ms is None:
@@ -147,7 +148,7 @@ def _cells(plan: Plan, row: Row) -> dict[str, Cell]:
     if plan.analyzed and not node.executed:
         return {"est.": (_short(node.plan_rows), "dim"), "rows": ("never run", "dim")}
     heat = "bad" if row.share >= _HOT_SHARE else "warning" if row.share >= _WARM_SHARE else ""
-    own = f"cost {_short(row.self_cost)}" if row.self_ms is None else text.ms(row.self_ms)
+    own = f"cost {_short(row.self_cost)}" if row.self_ms is None else ms(row.self_ms)
     cells: dict[str, Cell] = {"self": (own, heat), "est.": (_short(node.plan_rows), "")}
     if row.share or row.self_ms is not None:
         cells["share"] = (f"{row.share:.0%}", heat)
@@ -226,7 +227,7 @@ def _footer(plan: Plan, paint: Painter) -> Iterator[str]:
     for trigger in plan.triggers:
         name = trigger.get("Constraint Name") or trigger.get("Trigger Name")
         calls = f"{trigger.get('Calls', 0):,} calls"
-        took = f"{text.ms(trigger['Time'])} in " if trigger.get("Time") is not None else ""
+        took = f"{ms(trigger['Time'])} in " if trigger.get("Time") is not None else ""
         lines.append(("trigger", f"{name}: {took}{calls}"))
     if plan.jit:
         lines.append(("jit", _jit(plan)))
@@ -244,7 +245,7 @@ def _jit(plan: Plan) -> str:
     said = f"{jit.get('Functions', '?')} functions"
     if isinstance(total, int | float):
         share = f", {total / plan.execution_ms:.0%} of the execution" if plan.execution_ms else ""
-        said += f" compiled in {text.ms(total)}{share}"
+        said += f" compiled in {ms(total)}{share}"
     options = jit.get("Options")
     if isinstance(options, dict):
         on = [str(k).lower() for k, v in options.items() if v is True]

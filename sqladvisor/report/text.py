@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from sqladvisor.figures import ms
 from sqladvisor.finding import Evidence, Finding, Fix, InputProblem
 from sqladvisor.report.escape import printable
 from sqladvisor.report.model import Report
@@ -244,28 +246,50 @@ def _changed(before: Sequence[str], after: Sequence[str], paint: Painter) -> lis
     return lines
 
 
+_MADE = re.compile(r"CREATE INDEX CONCURRENTLY ON ([^;]+);?")
+"""One index, as a query rule's fix makes it."""
+
+
 def _index_table(findings: Sequence[Finding], paint: Painter) -> list[str]:
-    indexes = list(
-        {
-            f.evidence.figures["index"]: f for f in findings if "queries" in f.evidence.figures
-        }.values()
-    )
-    if len(indexes) < 2:
+    advised = {
+        f.evidence.figures["index"]: (
+            f.evidence.figures["size_bytes"],
+            f.evidence.figures["queries"],
+        )
+        for f in findings
+        if "queries" in f.evidence.figures
+    }
+    served = {f.statement for f in findings if "queries" in f.evidence.figures}
+    for finding in (f for f in findings if f.statement not in served):
+        for fix in finding.fixes:
+            made = _MADE.fullmatch(fix.sql) if fix.kind == "ddl" else None
+            proof = fix.proof
+            if made and {"cost_before", "cost_after", "size_bytes"} <= proof.keys():
+                use = {"time_before_ms": None, "time_after_ms": None, **proof}
+                use["line"] = finding.location.line
+                advised.setdefault(made[1], (proof["size_bytes"], [use]))
+    if len(advised) < 2:
         return []
     from tabulate import tabulate
 
     rows = [
         (
-            f.evidence.figures["index"],
-            size_of(f.evidence.figures["size_bytes"]),
-            ", ".join(dict.fromkeys(str(q["line"]) for q in f.evidence.figures["queries"])),
-            _total(f.evidence.figures["queries"], "cost_before", "cost_after", number),
-            _total(f.evidence.figures["queries"], "time_before_ms", "time_after_ms", ms),
+            index,
+            size_of(size),
+            ", ".join(dict.fromkeys(str(q["line"]) for q in uses)),
+            _total(uses, "cost_before", "cost_after", number),
+            _total(uses, "time_before_ms", "time_after_ms", ms),
         )
-        for f in indexes
+        for index, (size, uses) in advised.items()
     ]
     headers = ["index", "size", "serves lines", "planner cost, all", "measured time, all"]
-    table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+    width = len(headers) if any(row[-1] for row in rows) else len(headers) - 1
+    table = tabulate(
+        [row[:width] for row in rows],
+        headers=headers[:width],
+        tablefmt="simple",
+        disable_numparse=True,
+    )
     return [paint("bold", "Indexes worth adding"), *table.splitlines()]
 
 
@@ -295,13 +319,6 @@ def summary_line(report: Report, paint: Painter) -> str:
     without = "static" if report.command == "gate" else "static: no --schema, no --dsn"
     server = f" ({report.server or without})"
     return f"{found} in {tail}{paint('dim', server)}"
-
-
-def ms(value: float) -> str:
-    """A time in ms for people: 0.083 ms, 12.3 ms, 4.21 s."""
-    if value >= 1000:
-        return f"{value / 1000:.3g} s"
-    return f"{value:.2g} ms" if value < 1 else f"{value:.3g} ms"
 
 
 def number(value: float) -> str:

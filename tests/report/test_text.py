@@ -78,3 +78,31 @@ def test_figures_for_people() -> None:
     assert [ms(v) for v in (0.0832, 12.34, 4213.0)] == ["0.083 ms", "12.3 ms", "4.21 s"]
     assert [number(v) for v in (12, 12345.6, 1.5)] == ["12", "12,346", "1.5"]
     assert [size_of(v) for v in (8192, 8151040, 3 << 30)] == ["8192 bytes", "7960 kB", "3072 MB"]
+
+
+def test_the_indexes_of_fixes_are_listed_too_and_no_column_is_empty() -> None:
+    def missing(index: str, statement: str, line: int, **times: object) -> Finding:
+        use = {"line": line, "cost_before": 900.0, "cost_after": 9.0,
+               "time_before_ms": None, "time_after_ms": None, **times}  # fmt: skip
+        figures = {"index": index, "size_bytes": 8192, "queries": [use]}
+        return Finding("index/missing", "info", "missing", Location("q.sql", line, 1, line, 2),
+                       statement, "", Evidence("estimated", figures))  # fmt: skip
+
+    def hidden(statement: str, line: int, **proof: object) -> Finding:
+        fix = Fix("index it", "CREATE INDEX CONCURRENTLY ON t (lower(a));", "ddl", proof=proof)
+        return Finding("query/example", "info", "hidden", Location("q.sql", line, 1, line, 2),
+                       statement, "", Evidence(), (fix,))  # fmt: skip
+
+    costs = {"cost_before": 500.0, "cost_after": 5.0, "size_bytes": 16384}
+    both = (missing("t (b)", "one", 2), hidden("two", 3, **costs))
+    table = render(report(findings=both)).partition("Indexes worth adding\n")[2].split("\n")
+    assert table[0].split("  ")[-1] == "planner cost, all"
+    assert table[2].split() == ["t", "(b)", "8192", "bytes", "2", "900", "→", "9"]
+    assert table[3].split() == ["t", "(lower(a))", "16", "kB", "3", "500", "→", "5"]
+    # An index advised for the statement, or no figures of the fix's: not one more to choose from.
+    for other in (hidden("one", 2, **costs), hidden("two", 3)):
+        assert "worth adding" not in render(report(findings=(both[0], other)))
+
+
+def test_long_times_are_told_in_seconds() -> None:
+    assert [ms(v) for v in (10_300.0, 10_700_000.0)] == ["10.3 s", "10,700 s"]
