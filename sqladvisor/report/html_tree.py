@@ -12,10 +12,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from sqladvisor.figures import ms
 from sqladvisor.plan.annotate import Annotated, Row
 from sqladvisor.plan.node import Plan, PlanNode
 from sqladvisor.report.markup import Child, Markup, tag
-from sqladvisor.report.text import ms, number
+from sqladvisor.report.text import number
 
 BOX_W, BOX_H, GAP_X, GAP_Y, MARGIN = 204, 76, 18, 34, 6
 """Pixels of a node and between nodes."""
