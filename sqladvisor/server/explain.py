@@ -25,6 +25,9 @@ _EXPLAINABLE = frozenset(
      "CreateTableAsStmt")
 )  # fmt: skip
 
+_PREPARED = "sqladvisor_generic"
+_OPTIONS = "SETTINGS, SUMMARY, FORMAT JSON"
+
 # SQLSTATEs (appendix A of the manual). Class 57P: the server ends the session.
 _QUERY_CANCELED = "57014"
 _SESSION_ENDED = ("57P01", "57P02", "57P03", "57P04", "57P05")
@@ -41,10 +44,6 @@ class ExplainError(ServerError):
 
 class ExplainTimeout(ExplainError):
     """The statement was stopped by statement_timeout, or by another session."""
-
-
-class ExplainUnsupported(ExplainError):
-    """The server is too old for what was asked."""
 
 
 def explainable(kind: str) -> bool:
@@ -66,7 +65,7 @@ def explain(
 ) -> Plan:
     """The plan of one statement; with ``analyze`` as executed.
 
-    ``generic``: plan a statement with ``$n`` parameters for any values (PostgreSQL 16+).
+    ``generic``: plan a statement with ``$n`` parameters for any values.
     ``parameters``: values for ``$1`` …, best as text, whose types the server then infers.
     ``settings``: planner settings for this statement only.
     ``timeout_ms``: statement_timeout for this statement instead of the session's; 0 is none.
@@ -77,7 +76,7 @@ def explain(
     or what functions do outside the database. In an open transaction it is a savepoint.
 
     Raises ExplainError with one clean line when the statement is refused, ExplainTimeout when it
-    was stopped, ExplainUnsupported on too old a server, ServerError when the connection is lost.
+    was stopped, ServerError when the connection is lost.
     """
     if analyze and writes and not allow_writes:
         raise ExplainError(
@@ -88,6 +87,11 @@ def explain(
         local["statement_timeout"] = str(timeout_ms)
     try:
         planned, back = translated(connection, sql)
+        if generic and not analyze and connection.info.server_version < GENERIC_PLAN_VERSION:
+            with connection.transaction(force_rollback=True):
+                for name, value in local.items():
+                    connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+                return _read(generic_document(connection, planned, _OPTIONS), back)
         command = _command(connection, planned, analyze, generic)
         idle = connection.info.transaction_status == TransactionStatus.IDLE
         if not (analyze or local) and idle and connection.autocommit:
@@ -104,24 +108,22 @@ def explain(
 
 
 def _command(connection: psycopg.Connection[Any], sql: str, analyze: bool, generic: bool) -> bytes:
-    options = ["SETTINGS", "SUMMARY", "FORMAT JSON"]
+    options = [_OPTIONS]
     if analyze and generic:
         raise ExplainError("a generic plan cannot be executed: give values for the parameters")
     if analyze:
         options = ["ANALYZE", "BUFFERS", "WAL", *options]
     if generic:
-        version = connection.info.server_version
-        if version < GENERIC_PLAN_VERSION:
-            raise ExplainUnsupported(
-                f"PostgreSQL {version // 10000} cannot plan a statement without values for its"
-                " parameters (GENERIC_PLAN came with 16): give values"
-            )
         options.append("GENERIC_PLAN")
+    return _encoded(connection, f"EXPLAIN ({', '.join(options)}) {sql}")
+
+
+def _encoded(connection: psycopg.Connection[Any], sql: str) -> bytes:
     if "\0" in sql:
         raise ExplainError("the statement contains a NUL character")
     encoding = _encoding(connection)
     try:
-        return f"EXPLAIN ({', '.join(options)}) {sql}".encode(encoding)
+        return sql.encode(encoding)
     except UnicodeEncodeError:
         raise ExplainError(
             f"the statement has characters that the session's client_encoding ({encoding}) lacks"
@@ -145,16 +147,57 @@ def _run(
         parameters = None
     with psycopg.RawCursor(connection) as cursor:
         cursor.execute(command, parameters or None, prepare=False, binary=not generic)
-        result = cursor.pgresult
-        document = result.get_value(0, 0) if result is not None and result.ntuples else None
+        text = _answer(connection, cursor)
+        return _read(json.loads(text) if back else text, back)
+
+
+def _answer(connection: psycopg.Connection[Any], cursor: psycopg.Cursor[Any]) -> str:
     # Not by psycopg's JSON loader: it takes the session's encoding for UTF-8.
-    text = (document or b"[]").decode(_encoding(connection), "replace")
+    result = cursor.pgresult
+    data = result.get_value(0, 0) if result is not None and result.ntuples else None
+    return (data or b"[]").decode(_encoding(connection), "replace")
+
+
+def _read(document: Any, back: dict[str, str]) -> Plan:
     try:
-        return read_json(restored(json.loads(text), back) if back else text)
+        return read_json(restored(document, back) if back else document)
     except InputError:
         raise ExplainError(
             "PostgreSQL shows no plan for it: a rule rewrites it to nothing, or it is a command"
         ) from None
+
+
+def generic_document(
+    connection: psycopg.Connection[Any], sql: str, options: str = "FORMAT JSON"
+) -> Any:
+    """The plan for any parameter values as JSON, before PostgreSQL 16: of a prepared statement.
+
+    With force_generic_plan the values given are not looked at (plancache.c), so NULLs do. An empty
+    list where there is no plan. Raises psycopg.Error, ExplainError.
+    """
+    prepared = False
+    try:
+        with connection.transaction(force_rollback=True), psycopg.RawCursor(connection) as cursor:
+            cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            # One statement a message, as in _run().
+            text = _encoded(connection, f"PREPARE {_PREPARED} AS {sql}")
+            cursor.execute(text, prepare=False, binary=True)
+            prepared = True
+            cursor.execute(
+                "SELECT cardinality(parameter_types) FROM pg_prepared_statements "
+                f"WHERE name = '{_PREPARED}'"
+            )
+            row = cursor.fetchone()
+            count = int(row[0]) if row else 0
+            values = f"({', '.join(['NULL'] * count)})" if count else ""
+            cursor.execute(f"EXPLAIN ({options}) EXECUTE {_PREPARED}{values}".encode())
+            document = json.loads(_answer(connection, cursor))
+    finally:
+        if prepared and not connection.closed:
+            connection.execute(f"DEALLOCATE {_PREPARED}")  # no rollback does
+    for item in document:
+        item.get("Settings", {}).pop("plan_cache_mode", None)
+    return document
 
 
 def _parse_only(connection: psycopg.Connection[Any], command: bytes) -> None:

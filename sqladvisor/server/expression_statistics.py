@@ -55,6 +55,15 @@ class RowSampler:
         )
 
 
+def shown_fields(connection: psycopg.Connection, view: str = "pg_stats") -> list[str]:
+    """Those of FIELDS that this version's view has."""
+    rows = connection.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass", [f"pg_catalog.{view}"]
+    ).fetchall()
+    present = {r[0] for r in rows}
+    return [f for f in FIELDS if f in present]
+
+
 def _share(connection: psycopg.Connection, table: str, wanted: int) -> float | None:
     """Per cent of a table's rows to have so many; None where it has none."""
     row = connection.execute(
@@ -84,13 +93,14 @@ def from_rows(
             f"CREATE TEMP TABLE {_TABLE} AS SELECT {listed} FROM {table} {sample}".encode()
         )
         connection.execute(f"ANALYZE {_TABLE}")
-        fields = ", ".join(f"s.{f}::text" for f in FIELDS)
+        present = shown_fields(connection)
+        fields = ", ".join(f"s.{f}::text" for f in present)
         rows = connection.execute(
             f"SELECT s.attname, {fields} FROM pg_stats s WHERE s.tablename = %s "
             "AND s.schemaname = (SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema())".encode(),
             [_TABLE],
         ).fetchall()
-        found = {r[0]: {f: v for f, v in zip(FIELDS, r[1:], strict=True) if v} for r in rows}
+        found = {r[0]: {f: v for f, v in zip(present, r[1:], strict=True) if v} for r in rows}
         for number in range(len(expressions)):
             counts = connection.execute(
                 f"SELECT sum(c)::float8, count(*)::float8, count(*) FILTER (WHERE c = 1)::float8 "

@@ -15,17 +15,20 @@ import psycopg
 from psycopg import sql
 
 from sqladvisor.catalog.statistics import (
-    FIELDS,
     CommonRow,
     ExtendedStatistics,
     Member,
 )
 from sqladvisor.server.connect import one_line
+from sqladvisor.server.expression_statistics import shown_fields
+from sqladvisor.server.restore import clear_column
 
 _NDISTINCT_MAGIC, _DEPENDENCIES_MAGIC = 0xA352BFA4, 0xB4549A2C
+EXPRESSIONS_VERSION = 140000
+INHERITED_VERSION = 150000
+"""server_version_num of the first PostgreSQL with expressions in, and with inherited data of its own."""
 _TARGET = 10_000
 """The largest statistics target: MCV lists are kept whole."""
-# 13 has neither expressions nor inherited data of its own.
 _OBJECTS = """
 SELECT v.statistics_schemaname, v.statistics_name, {inherited},
        quote_ident(v.schemaname) || '.' || quote_ident(v.tablename), v.attnames::text[], {exprs},
@@ -53,8 +56,8 @@ def read_extended(
     """The extended statistics that the role may see, and what it may not, said."""
     version = connection.info.server_version
     has = {
-        "exprs": "v.exprs" if version >= 140000 else "NULL::text[]",
-        "inherited": "v.inherited" if version >= 150000 else "false",
+        "exprs": "v.exprs" if version >= EXPRESSIONS_VERSION else "NULL::text[]",
+        "inherited": "v.inherited" if version >= INHERITED_VERSION else "false",
     }
     rows = connection.execute(_OBJECTS.format(**has).encode()).fetchall()
     found = []
@@ -100,14 +103,7 @@ def _expressions(
 ) -> list[dict[str, str | None]]:
     if not exprs:
         return []
-    present = {
-        r[0]
-        for r in connection.execute(
-            "SELECT attname FROM pg_attribute "
-            "WHERE attrelid = 'pg_catalog.pg_stats_ext_exprs'::regclass"
-        ).fetchall()
-    }
-    fields = [f for f in FIELDS if f in present]
+    fields = shown_fields(connection, "pg_stats_ext_exprs")
     query = _EXPRESSIONS.format(fields=", ".join(f"v.{f}::text" for f in fields), **has)
     rows = connection.execute(query.encode(), [schema, name, inherited]).fetchall()
     by_text = {
@@ -163,7 +159,7 @@ def _packed(
 
 _CASTS = ("pg_ndistinct", "pg_dependencies", "pg_mcv_list")
 _OBJECT = """
-SELECT e.oid::int8, n2.nspname, c.relname, pg_get_statisticsobjdef_expressions(e.oid),
+SELECT e.oid::int8, n2.nspname, c.relname, {exprs},
        (SELECT jsonb_object_agg(a.attname, a.attnum) FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum = ANY (e.stxkeys)),
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
@@ -218,7 +214,12 @@ def _restore_one(
     item: ExtendedStatistics,
     restore: Callable[[str, str, str, dict[str, str | None]], None],
 ) -> bool:
-    row = owner.execute(_OBJECT, [item.schema, item.name]).fetchone()
+    version = owner.info.server_version
+    if item.inherited and version < INHERITED_VERSION:
+        return False
+    exprs = "pg_get_statisticsobjdef_expressions(e.oid)"
+    query = _OBJECT.format(exprs=exprs if version >= EXPRESSIONS_VERSION else "NULL::text[]")
+    row = owner.execute(query.encode(), [item.schema, item.name]).fetchone()
     if row is None:
         return False
     oid, schema, table, expressions, numbers, columns = row
@@ -245,28 +246,39 @@ def _restore_one(
     if item.expressions:
         for number, values in enumerate(item.expressions, 1):
             name = f"#{number}"
-            owner.execute("SELECT pg_clear_attribute_stats('public', %s, %s, false)", [_WORK, name])
+            clear_column(owner, "public", _WORK, name)
             if values:
                 restore("public", _WORK, name, values)
         statistics = len(columns or ())
+    data: dict[str, tuple[str, list[object]]] = {
+        "stxoid": ("%s", [oid]),
+        "stxdndistinct": (
+            "%s::bytea::pg_ndistinct",
+            [_packed(item.ndistinct, _NDISTINCT_MAGIC, "i", numbers or {})],
+        ),
+        "stxddependencies": (
+            "%s::bytea::pg_dependencies",
+            [_packed(item.dependencies, _DEPENDENCIES_MAGIC, "h", numbers or {})],
+        ),
+        "stxdmcv": ("%s::bytea::pg_mcv_list", [mcv]),
+    }
+    if version >= INHERITED_VERSION:
+        data["stxdinherit"] = ("%s", [item.inherited])
+    if version >= EXPRESSIONS_VERSION:
+        data["stxdexpr"] = (
+            "(SELECT array_agg(s ORDER BY s.staattnum) FROM pg_statistic s "
+            "WHERE s.starelid = to_regclass(%s) AND s.staattnum > %s)",
+            [f"public.{_WORK}" if statistics is not None else None, statistics],
+        )
+    keys = [k for k in ("stxoid", "stxdinherit") if k in data]
     admin.execute(
-        "DELETE FROM pg_statistic_ext_data WHERE stxoid = %s AND stxdinherit = %s",
-        [oid, item.inherited],
+        f"DELETE FROM pg_statistic_ext_data WHERE {' AND '.join(f'{k} = %s' for k in keys)}".encode(),
+        [v for k in keys for v in data[k][1]],
     )
     admin.execute(
-        """INSERT INTO pg_statistic_ext_data
-        VALUES (%s, %s, %s::bytea::pg_ndistinct, %s::bytea::pg_dependencies, %s::bytea::pg_mcv_list,
-            (SELECT array_agg(s ORDER BY s.staattnum) FROM pg_statistic s
-             WHERE s.starelid = to_regclass(%s) AND s.staattnum > %s))""",
-        [
-            oid,
-            item.inherited,
-            _packed(item.ndistinct, _NDISTINCT_MAGIC, "i", numbers or {}),
-            _packed(item.dependencies, _DEPENDENCIES_MAGIC, "h", numbers or {}),
-            mcv,
-            f"public.{_WORK}" if statistics is not None else None,
-            statistics,
-        ],
+        f"INSERT INTO pg_statistic_ext_data ({', '.join(data)}) "
+        f"VALUES ({', '.join(place for place, _ in data.values())})".encode(),
+        [v for _, given in data.values() for v in given],
     )
     return True
 

@@ -61,6 +61,10 @@ def keys_of(
         extracted.append((share, found))
     if not extracted:
         return None
+    if not any(found for _, found in extracted):
+        return Keys(
+            (1.0,), 0.0, 0.0, 0.0
+        )  # rows without a key have one in common (GIN_CAT_EMPTY_ITEM)
     shares: defaultdict[str, float] = defaultdict(float)
     seen: Counter[str] = Counter()
     for share, found in extracted:

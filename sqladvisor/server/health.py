@@ -35,6 +35,9 @@ SELECT quote_ident(r.rolname), r.rolsuper,
                   OR CASE WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(c.oid, 'SELECT, USAGE') END))
 FROM pg_roles r WHERE r.rolname = current_user"""
 
+READER_VERSION = 140000
+"""server_version_num of the first PostgreSQL with the role pg_read_all_data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -47,11 +50,18 @@ class Role:
     reader: bool
     """Whether we may SELECT from all tables and sequences: statistics are shown only then."""
 
-    def lacks(self, needed: str) -> str:
-        """What to grant so that a rule sees everything; "" where it does."""
+    def lacks(self, needed: str, version: int) -> str:
+        """What lets a rule see everything on a server of this version; "" where it does."""
         if needed == "pg_monitor" and not self.monitor:
-            return "pg_monitor"
-        return "pg_read_all_data" if needed == "select" and not self.reader else ""
+            return f"GRANT pg_monitor TO {self.name} shows them"
+        if needed != "select" or self.reader:
+            return ""
+        if version >= READER_VERSION:
+            return f"GRANT pg_read_all_data TO {self.name} shows them"
+        return (
+            f"GRANT SELECT on all tables and sequences TO {self.name} shows them, and USAGE of their "
+            f"schemas; PostgreSQL {version // 10000} has no pg_read_all_data"
+        )
 
 
 @dataclass(slots=True)
@@ -83,12 +93,12 @@ def examine(
     """Run all rules that are queries. Raises ServerError when the server cannot be had any more."""
     health = Health(session.run(read_role))
     hidden: dict[tuple[str, str], list[str]] = {}
+    version = session.connection.info.server_version
     for rule in rules:
         if not rule.variants:
             continue
         say(f"looking at the server: {rule.id}")
         began = time.monotonic()
-        version = session.connection.info.server_version
         sql = query(rule, version, thresholds.get(rule.id, {}))
         if sql is None:
             continue
@@ -114,12 +124,10 @@ def examine(
             continue
         health.checked += 1
         health.findings += found
-        if grant := health.role.lacks(rule.role):
-            hidden.setdefault((rule.unseen, grant), []).append(rule.id)
-    for (what, grant), ids in hidden.items():
-        health.unseen.append(
-            f"{what}: not seen by {', '.join(ids)} (GRANT {grant} TO {health.role.name} shows them)"
-        )
+        if how := health.role.lacks(rule.role, version):
+            hidden.setdefault((rule.unseen, how), []).append(rule.id)
+    for (what, how), ids in hidden.items():
+        health.unseen.append(f"{what}: not seen by {', '.join(ids)} ({how})")
     return health
 
 

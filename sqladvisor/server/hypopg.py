@@ -17,9 +17,8 @@ from psycopg import sql as composing
 
 from sqladvisor.errors import ServerError
 from sqladvisor.plan.node import Plan, PlanNode
-from sqladvisor.plan.read import read_json
 from sqladvisor.server.connect import one_line
-from sqladvisor.server.explain import GENERIC_PLAN_VERSION, ExplainError, explain, refusal
+from sqladvisor.server.explain import ExplainError, explain
 from sqladvisor.server.whatif import Handle, HypotheticalIndex, WhatIfError
 
 METHODS = frozenset(("btree", "hash", "brin"))
@@ -87,42 +86,12 @@ class HypoPGWhatIf:
         self._hide(frozenset(hidden_existing))
         self._show(visible)
         self.calls += 1
-        connection = self._connection
         try:
-            if generic and connection.info.server_version < GENERIC_PLAN_VERSION:
-                plan = self._generic(sql)
-            else:
-                plan = explain(connection, sql, generic=generic, writes=False)
+            plan = explain(self._connection, sql, generic=generic, writes=False)
         except ExplainError as error:
             raise WhatIfError(str(error)) from error
         own = {self._shown[handle.oid][1]: handle.name for handle in visible}
         return replace(plan, root=_renamed(plan.root, own)) if own else plan
-
-    def _generic(self, sql: str) -> Plan:
-        """A plan for any parameter values, before PostgreSQL 16: that of a prepared statement.
-
-        With force_generic_plan the values given are not looked at (plancache.c), so NULLs do.
-        """
-        connection = self._connection
-        try:
-            with connection.transaction(force_rollback=True):
-                connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-                connection.execute(f"PREPARE sqladvisor_whatif AS {sql}".encode())
-                try:
-                    row = connection.execute(
-                        "SELECT cardinality(parameter_types) FROM pg_prepared_statements "
-                        "WHERE name = 'sqladvisor_whatif'"
-                    ).fetchone()
-                    count = int(row[0]) if row else 0
-                    values = f"({', '.join(['NULL'] * count)})" if count else ""
-                    found = connection.execute(
-                        f"EXPLAIN (FORMAT JSON) EXECUTE sqladvisor_whatif{values}".encode()
-                    ).fetchone()
-                finally:
-                    connection.execute("DEALLOCATE sqladvisor_whatif")
-        except psycopg.Error as error:
-            raise refusal(connection, error) from error
-        return read_json(found[0] if found else "[]")
 
     def _measure(self, index: HypotheticalIndex) -> Handle:
         if index in self._refused:

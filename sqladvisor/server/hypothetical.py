@@ -7,7 +7,7 @@ partition gets its part.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -31,7 +31,8 @@ from sqladvisor.server.relation_files import (
     write_btree,
     write_gin,
 )
-from sqladvisor.server.shadow import TOOLS, Shadow, restore_columns
+from sqladvisor.server.restore import TOOLS, bare, restore_columns
+from sqladvisor.server.shadow import Shadow
 from sqladvisor.sql.quote import qualified
 
 PAGE = 8192
@@ -40,14 +41,13 @@ MAX_PAGES = (1 << 31) - 1
 TRIGRAM_BYTES = 3
 _HEAPS = """
 SELECT c.oid::int8, n.nspname, c.relname, pg_relation_filepath(c.oid),
-       pg_relation_size(c.oid) / 8192, c.reltuples::float8
+       pg_relation_size(c.oid) / 8192, c.reltuples::float8, c.relpages, c.relallvisible
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm') AND (c.oid = %s::regclass OR c.oid IN (
     SELECT relid FROM pg_partition_tree(%s::regclass) WHERE isleaf))
 ORDER BY c.oid"""
 _MADE = """
-SELECT i.indexrelid::int8, i.indrelid::int8, x.relname, n.nspname, x.relkind = 'i',
-       CASE WHEN x.relkind = 'i' THEN pg_relation_filepath(x.oid) END
+SELECT i.indexrelid::int8, i.indrelid::int8, x.relname, n.nspname, x.relkind = 'i'
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = x.relnamespace
 WHERE i.indexrelid = %s OR i.indexrelid IN (SELECT relid FROM pg_partition_tree(%s::oid::regclass))
 ORDER BY 1"""
@@ -86,31 +86,59 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heap:
+class Heap:
+    """A table's file: its ``pages``, and the rows that the planner takes it to have."""
+
     oid: int
     schema: str
     table: str
     path: str
     pages: int
     rows: float
+    counted: tuple[int, float, int]
+    """relpages, reltuples, relallvisible of pg_class."""
+
+
+def heaps(connection: psycopg.Connection, shadow: Shadow, table: str) -> dict[int, Heap]:
+    """The files of a table or of its partitions, by oid."""
+    data = shadow.cluster.data_directory
+    return {
+        row[0]: Heap(
+            row[0], row[1], row[2], str(data / row[3]), int(row[4]), max(row[5], 0.0),
+            (row[6], row[5], row[7]),
+        )
+        for row in connection.execute(_HEAPS, [table, table]).fetchall()
+    }  # fmt: skip
+
+
+def recount(connection: psycopg.Connection, tables: Iterable[Heap]) -> None:
+    """Give tables the sizes again that CREATE INDEX has counted anew, which nothing rolls back."""
+    for heap in tables:
+        _resize(connection, heap.oid, *heap.counted)
+
+
+def _resize(
+    connection: psycopg.Connection, oid: int, pages: int, rows: float, visible: int
+) -> None:
+    connection.execute(
+        f"SELECT {TOOLS}.resize(%s::oid, %s::integer, %s::float8, %s::integer)".encode(),
+        [oid, pages, rows, visible],
+    )
 
 
 def make(
     connection: psycopg.Connection,
     shadow: Shadow,
     wanted: Wanted,
+    tables: Mapping[int, Heap],
     name: str,
     sampler: Sampler | None,
 ) -> Made:
     """Make the index, in the caller's transaction. Raises psycopg.Error."""
-    data = shadow.cluster.data_directory
-    heaps = {
-        row[0]: _Heap(row[0], row[1], row[2], str(data / row[3]), int(row[4]), max(row[5], 0.0))
-        for row in connection.execute(_HEAPS, [wanted.table, wanted.table]).fetchall()
-    }
     connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
-    with _cut(list(heaps.values())):
+    with _cut(list(tables.values())):
         connection.execute(translated(connection, wanted.ddl)[0].encode())
+    recount(connection, tables.values())
     row = connection.execute(
         "SELECT i.indexrelid::int8 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
         "WHERE x.relname = %s AND i.indrelid = %s::regclass",
@@ -120,10 +148,10 @@ def make(
     oid = int(row[0])
     made = connection.execute(_MADE, [oid, oid]).fetchall()
     total = 0
-    for part, heap, relname, schema, has_file, path in made:
+    for part, heap, relname, schema, has_file in made:
         if has_file:
             total += _fit(
-                connection, wanted, heaps[heap], part, (schema, relname), str(data / path), sampler
+                connection, shadow, wanted, tables[heap], part, (schema, relname), sampler
             )
     oids = tuple(int(m[0]) for m in made)
     connection.execute(f"SELECT {TOOLS}.show(%s::oid[], false)".encode(), [list(oids)])
@@ -131,7 +159,7 @@ def make(
 
 
 @contextmanager
-def _cut(heaps: Sequence[_Heap]) -> Iterator[None]:
+def _cut(heaps: Sequence[Heap]) -> Iterator[None]:
     """Building over gigabytes of holes would read them: one page holds the two rows there are."""
     try:
         for heap in heaps:
@@ -144,11 +172,11 @@ def _cut(heaps: Sequence[_Heap]) -> Iterator[None]:
 
 def _fit(
     connection: psycopg.Connection,
+    shadow: Shadow,
     wanted: Wanted,
-    heap: _Heap,
+    heap: Heap,
     oid: int,
     name: tuple[str, str],
-    path: str,
     sampler: Sampler | None,
 ) -> int:
     """Give one index its size and statistics; its pages."""
@@ -156,7 +184,7 @@ def _fit(
     keys = read_keys(connection, oid)
     _expressions(connection, heap, keys, name, rows, sampler)
     # What the build has left in shared buffers would be read instead of the file.
-    connection.execute(f"SELECT {TOOLS}.evict(%s::oid)".encode(), [oid])
+    path = str(shadow.cluster.data_directory / bare(connection, oid))
     least = pages_of(path)
     if wanted.method == "btree":
         columns = [_of_part(c, heap.rows, rows) for c in btree_columns(connection, oid)]
@@ -188,13 +216,11 @@ def _fit(
         pages = max(least, heap.pages // 10)
     pages = min(max(pages, least), MAX_PAGES)
     set_pages(path, pages)
-    resize = f"SELECT {TOOLS}.resize(%s::oid, %s::integer, %s::float8)".encode()
-    connection.execute(resize, [oid, pages, rows])
-    connection.execute(resize, [heap.oid, min(heap.pages, MAX_PAGES), heap.rows])
+    _resize(connection, oid, pages, rows, 0)
     return pages
 
 
-def _rows(connection: psycopg.Connection, wanted: Wanted, heap: _Heap) -> float:
+def _rows(connection: psycopg.Connection, wanted: Wanted, heap: Heap) -> float:
     """Rows the index would hold: for a partial one the planner's estimate of its predicate."""
     if not wanted.predicate or not heap.rows:
         return heap.rows
@@ -217,7 +243,7 @@ def _of_part(column: KeyColumn, total: float, rows: float) -> KeyColumn:
 
 def _expressions(
     connection: psycopg.Connection,
-    heap: _Heap,
+    heap: Heap,
     keys: Sequence[Key],
     name: tuple[str, str],
     rows: float,
@@ -238,7 +264,7 @@ def _expressions(
 
 
 def _gin(
-    connection: psycopg.Connection, heap: _Heap, keys: Sequence[Key], rows: float, path: str
+    connection: psycopg.Connection, heap: Heap, keys: Sequence[Key], rows: float, path: str
 ) -> int:
     found = supposed_gin(connection, (heap.schema, heap.table), keys, rows, heap.pages)
     if found is None:

@@ -1,15 +1,14 @@
 """A database that plans like another one: its schema and planner statistics, none of its rows.
 
-Statistics are restored (pg_restore_relation_stats and _attribute_stats, PostgreSQL 18), heap and
-index files extended to their true sizes with holes, b-tree heights written, and two rows per table
-hold the ends of indexed columns, which the planner probes. Lives only on a cluster of our own.
+Statistics are restored (server.restore), heap and index files extended to their true sizes with
+holes, b-tree heights written, and two rows per table hold the ends of indexed columns, which the
+planner probes. Lives only on a cluster of our own.
 What may call a function of the source runs as the sandbox's plain role, as planning does: the
 source's author is not trusted with this machine. Catalogs are changed by functions of our own.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +16,15 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from sqladvisor.catalog.stand_ins import StandIns, array_items, array_text
+from sqladvisor.catalog.stand_ins import StandIns
 from sqladvisor.catalog.statistics import (
-    FIELDS,
     ColumnStatistics,
     GinPages,
-    RelationStatistics,
     Statistics,
 )
 from sqladvisor.errors import ServerError
 from sqladvisor.server.btree_size import KeyColumn, height
 from sqladvisor.server.connect import one_line
-from sqladvisor.server.dump import RESTORING_VERSION
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.extended_statistics import restore_extended
 from sqladvisor.server.gin_keys import scaled, supposed_gin
@@ -43,28 +39,18 @@ from sqladvisor.server.relation_files import (
     write_btree,
     write_gin,
 )
+from sqladvisor.server.restore import (
+    bare_all,
+    install_tools,
+    restore_columns,
+    restore_relations,
+)
 from sqladvisor.server.sandbox import ROLE, Loaded, Sandbox
 from sqladvisor.server.shadow_rows import insert_ends
 from sqladvisor.server.statistics import PLANNER_SETTINGS
 from sqladvisor.sql.quote import qualified
 from sqladvisor.sql.source import read_source
 
-TOOLS = "sqladvisor_tools"
-"""The schema of our own functions in a shadow."""
-# With a superuser's rights, for the plain role: what a catalog says of an index or a size.
-_TOOLS = f"""
-GRANT USAGE ON SCHEMA {TOOLS} TO {ROLE};
-CREATE FUNCTION {TOOLS}.show(indexes oid[], visible boolean) RETURNS void
-    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
-    AS 'UPDATE pg_index SET indisvalid = visible WHERE indexrelid = ANY (indexes)';
-CREATE FUNCTION {TOOLS}.resize(relation oid, pages integer, tuples float8) RETURNS void
-    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
-    AS 'UPDATE pg_class SET relpages = pages, reltuples = tuples WHERE oid = relation';
-CREATE EXTENSION pg_buffercache SCHEMA {TOOLS};
-CREATE FUNCTION {TOOLS}.evict(relation oid) RETURNS void
-    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
-    AS 'SELECT {TOOLS}.pg_buffercache_evict_relation(relation)';
-"""
 MAX_LEFT_OUT = 10
 BATCH = 500
 """Relations or columns whose statistics are restored by one statement."""
@@ -72,11 +58,6 @@ UNKNOWN_STORAGE = "unrecognized parameter"
 """How PostgreSQL refuses a storage parameter of another version: that changes no plan."""
 OWNER_TIMEOUT_MS = 120_000
 """For each step that may call what the source's author wrote."""
-_TYPES = dict.fromkeys(FIELDS, "text") | {
-    "null_frac": "real", "avg_width": "integer", "n_distinct": "real", "correlation": "real",
-    "range_empty_frac": "real", "most_common_freqs": "real[]", "most_common_elem_freqs": "real[]",
-    "elem_count_histogram": "real[]",
-}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -99,10 +80,6 @@ class Shadow:
 
 def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) -> Shadow:
     """Make the shadow database ``name`` from DDL text and statistics. Raises ServerError."""
-    if cluster.version_num < RESTORING_VERSION:
-        raise ServerError(
-            f"what-if planning needs PostgreSQL 18's binaries; these are {cluster.version_num // 10000}"
-        )
     shadow = Shadow(cluster, name)
     try:
         sandbox = Sandbox(cluster, name, sorts_by_bytes=statistics.sorts_by_bytes)
@@ -115,6 +92,7 @@ def build_shadow(cluster: Cluster, name: str, ddl: str, statistics: Statistics) 
             owner.execute("SET search_path = pg_catalog")
             owner.execute("SET client_min_messages = error")
             owner.execute(f"SET statement_timeout = {OWNER_TIMEOUT_MS}")
+            install_tools(admin, cluster)
             _settings(admin, name, statistics)
             with sandbox.loader() as loader:
                 loader.execute("SET search_path = pg_catalog")
@@ -189,13 +167,13 @@ def _restore(connection: psycopg.Connection, statistics: Statistics) -> list[str
     refused: list[str] = []
     for relations in batches(statistics.relations, BATCH):
         try:
-            _restore_relations(connection, relations)
+            restore_relations(connection, relations, statistics.version)
         except psycopg.Error:
             if connection.closed:
                 raise
             for one in relations:  # one after the other, to say which
                 try:
-                    _restore_relations(connection, [one])
+                    restore_relations(connection, [one], statistics.version)
                 except psycopg.Error as error:
                     _refuse(connection, error, one.schema, one.name, refused)
     for columns in batches(statistics.columns, BATCH):
@@ -219,86 +197,6 @@ def _refuse(
     if connection.closed:
         raise error
     refused.append(f"statistics of {schema}.{name} ({one_line(error)})")
-
-
-_TEXT = ("text", "varchar", "bpchar")
-
-
-def in_order(values: dict[str, str | None], base: str) -> dict[str, str | None]:
-    """Statistics whose sorted lists are in the shadow's order: by code point, not by language.
-
-    The planner searches histograms and items of arrays by halves; words lie by length first.
-    """
-    result = dict(values)
-    bounds = values.get("histogram_bounds")
-    if base in _TEXT and bounds:
-        items = sorted((i or "" for i in array_items(bounds)), key=lambda i: i.rstrip(" "))
-        result["histogram_bounds"] = array_text(items)
-    elements, frequencies = values.get("most_common_elems"), values.get("most_common_elem_freqs")
-    if elements and frequencies and (base == "tsvector" or base[1:] in _TEXT):
-        words = [i or "" for i in array_items(elements)]
-        shares = frequencies[1:-1].split(",")
-        ordered = sorted(
-            zip(words, shares, strict=False),
-            key=(lambda p: (len(p[0].encode()), p[0].encode()))
-            if base == "tsvector"
-            else lambda p: p[0],
-        )
-        result["most_common_elems"] = array_text(w for w, _ in ordered)
-        result["most_common_elem_freqs"] = (
-            "{" + ",".join([*(s for _, s in ordered), *shares[len(words) :]]) + "}"
-        )
-    return result
-
-
-# A field that is NULL is one that is not given.
-_RESTORE_COLUMNS = (
-    "SELECT pg_restore_attribute_stats('schemaname', n.nspname::text, 'relname', c.relname::text, "
-    "'attname', v.attname, 'attnum', v.attnum, 'inherited', v.inherited, "
-    + ", ".join(f"'{name}', v.{name}::{kind}" for name, kind in _TYPES.items())
-    + ') FROM json_to_recordset(%s::json) AS v (schema text, "table" text, attname text, '
-    "attnum smallint, inherited boolean, "
-    + ", ".join(f"{name} text" for name in _TYPES)
-    + ") JOIN pg_namespace n ON n.nspname = v.schema "
-    "JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.table "
-    "AND pg_get_userbyid(c.relowner) = user"
-).encode()
-_RESTORE_RELATIONS = """
-SELECT pg_restore_relation_stats('schemaname', n.nspname::text, 'relname', c.relname::text,
-    'relpages', v.relpages, 'reltuples', v.reltuples, 'relallvisible', v.relallvisible)
-FROM json_to_recordset(%s::json) AS v (schema text, name text, relpages integer, reltuples real,
-    relallvisible integer)
-JOIN pg_namespace n ON n.nspname = v.schema
-JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.name
-    AND pg_get_userbyid(c.relowner) = user"""
-
-
-def restore_columns(connection: psycopg.Connection, columns: Sequence[ColumnStatistics]) -> None:
-    """Restore rows of pg_stats, of relations that the session's role owns."""
-    rows = [
-        {
-            "schema": column.schema,
-            "table": column.table,
-            "inherited": column.inherited,
-            **({"attnum": column.number} if column.kind in "iI" else {"attname": column.column}),
-            **in_order(column.values, column.base),
-        }
-        for column in columns
-    ]
-    connection.execute(_RESTORE_COLUMNS, [json.dumps(rows)])
-
-
-def _restore_relations(
-    connection: psycopg.Connection, relations: Sequence[RelationStatistics]
-) -> None:
-    rows = [
-        {
-            "schema": r.schema, "name": r.name, "relpages": r.relpages, "reltuples": r.reltuples,
-            "relallvisible": r.relallvisible,
-        }
-        for r in relations
-    ]  # fmt: skip
-    connection.execute(_RESTORE_RELATIONS.encode(), [json.dumps(rows)])
 
 
 def _supposed_gins(
@@ -332,17 +230,14 @@ def _resize(
     statistics: Statistics,
     gins: dict[tuple[str, str], GinPages],
 ) -> None:
+    # Index metapages may sit in shared buffers: out with them before the files change.
+    bare_all(connection)
     files = relation_files(connection, cluster)
     wanted = [
         (r, *files[r.schema, r.name])
         for r in statistics.relations
         if (r.schema, r.name) in files and (r.pages or r.relpages)
     ]
-    # Index metapages may sit in shared buffers: out with them before the files change.
-    connection.execute("CHECKPOINT")
-    connection.execute(f"CREATE SCHEMA {TOOLS}")
-    connection.execute(_TOOLS)
-    connection.execute(f"SELECT {TOOLS}.pg_buffercache_evict_all()").fetchall()
     heaps = {(r.schema, r.name): r.pages or r.relpages for r in statistics.relations}
     for relation, path, method in wanted:
         pages = relation.pages or relation.relpages

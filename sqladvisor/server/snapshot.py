@@ -70,9 +70,16 @@ def take_snapshot(
         try:
             connection.execute("SET client_encoding = 'UTF8'")
             say("reading the schema")
-            schema = without_secrets(dump_schema(binaries, dsn, os.environ, unreadable(connection)))
+            hidden = unreadable(connection)
+            schema = without_secrets(dump_schema(binaries, dsn, os.environ, hidden))
             say("reading statistics")
             statistics = read_statistics(connection)
+            if hidden:
+                said = (
+                    "tables and schemas left out, as the role may not read them or they are "
+                    f"locked: {len(hidden)}"
+                )
+                statistics = replace(statistics, missing=(said, *statistics.missing))
             queries, missing = read_workload(connection) if workload else ([], [])
             row = connection.execute(DATABASE.encode()).fetchone()
             assert row is not None

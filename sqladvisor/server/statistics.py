@@ -15,7 +15,6 @@ from typing import Any
 import psycopg
 
 from sqladvisor.catalog.statistics import (
-    FIELDS,
     ColumnStatistics,
     GinPages,
     RelationStatistics,
@@ -24,6 +23,7 @@ from sqladvisor.catalog.statistics import (
 from sqladvisor.errors import ServerError
 from sqladvisor.server.connect import one_line
 from sqladvisor.server.expression_estimates import hidden_objects, indexed_expressions
+from sqladvisor.server.expression_statistics import shown_fields
 from sqladvisor.server.extended_statistics import read_extended
 from sqladvisor.server.index_heights import read_heights
 from sqladvisor.server.many import first_rows
@@ -155,13 +155,7 @@ def _read(connection: psycopg.Connection, ours: bool) -> Statistics:
     version = connection.info.server_version
     relations = [RelationStatistics(*row) for row in connection.execute(_RELATIONS).fetchall()]
     types = {row[0]: _Type(*row[1:]) for row in connection.execute(_TYPES).fetchall()}
-    have = {
-        r[0]
-        for r in connection.execute(
-            "SELECT attname FROM pg_attribute WHERE attrelid = 'pg_catalog.pg_stats'::regclass"
-        ).fetchall()
-    }
-    fields = [f for f in FIELDS if f in have]
+    fields = shown_fields(connection)
     query = _COLUMNS.format(fields=", ".join(f"s.{f}::text" for f in fields))
     columns = tuple(
         ColumnStatistics(
@@ -178,7 +172,7 @@ def _read(connection: psycopg.Connection, ours: bool) -> Statistics:
             query.encode()
         ).fetchall()
     )
-    if "range_bounds_histogram" not in have:
+    if "range_bounds_histogram" not in fields:
         columns = tuple(_with_ranges(connection, columns))
     extended, missing = read_extended(connection, lambda oid: base_of(oid, types))
     known = {(c.schema, c.table, c.number) for c in columns if c.kind in "iI"}

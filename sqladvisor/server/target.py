@@ -16,6 +16,7 @@ import psycopg
 
 from sqladvisor.catalog.live import locked_relations, read_catalog
 from sqladvisor.catalog.model import Catalog
+from sqladvisor.catalog.statistics import Statistics
 from sqladvisor.errors import ServerError
 from sqladvisor.finding import InputProblem
 from sqladvisor.server.binaries import Binaries, find_binaries
@@ -241,11 +242,7 @@ def open_live(
                 statistics = read_statistics(target.connection)
                 shadow = build_shadow(cluster, "shadow", schema, statistics)
                 target.notes.extend([*shadow.left_out, *statistics.missing])
-                if cluster.version_num // 10000 != info.server_version // 10000:
-                    target.notes.append(
-                        f"index costs are those of PostgreSQL {_version(cluster.version_num)}, "
-                        f"planned from the statistics of {_version(info.server_version)}"
-                    )
+                target.notes += _other_planner("index costs", cluster, info.server_version)
                 return stack.enter_context(closing(ShadowWhatIf(shadow)))
 
             target = Target(
@@ -289,7 +286,6 @@ def open_snapshot(options: Options, say: Say) -> Iterator[Target]:
                 "SELECT set_config('statement_timeout', %s, false)", [str(options.timeout_ms)]
             )
             catalog = with_counters(read_catalog(connection), snapshot)
-            here, there = cluster.version_num // 10000, statistics.version // 10000
 
             def make_whatif(say: Say) -> WhatIf:
                 return stack.enter_context(closing(ShadowWhatIf(shadow)))
@@ -302,12 +298,7 @@ def open_snapshot(options: Options, say: Say) -> Iterator[Target]:
                 return stack.enter_context(empty.connect())
 
             notes = [*stale_notes(snapshot, _schema_files(options)), *shadow.left_out]
-            notes += statistics.missing
-            if here != there:
-                notes.append(
-                    f"plans are those of PostgreSQL {_version(cluster.version_num)}, made from the "
-                    f"statistics of {_version(statistics.version)}"
-                )
+            notes += [*statistics.missing, *_other_planner("plans", cluster, statistics.version)]
             if snapshot.values == "none":
                 notes.append("the snapshot holds no values: estimates for literals are averages")
             yield Target(
@@ -320,10 +311,26 @@ def open_snapshot(options: Options, say: Say) -> Iterator[Target]:
                 make_whatif=make_whatif,
                 make_ground=make_ground,
                 notes=notes,
-                incomplete=bool(shadow.left_out),
+                incomplete=bool(shadow.left_out)
+                or not _tables(statistics) <= catalog.relations.keys(),
             )
         except psycopg.Error as error:
             raise ServerError(f"the embedded server failed: {one_line(error)}") from error
+
+
+def _tables(statistics: Statistics) -> set[tuple[str, str]]:
+    return {(r.schema, r.name) for r in statistics.relations if r.kind in "rmpf"}
+
+
+def _other_planner(what: str, cluster: Cluster, version: int) -> list[str]:
+    """Said where the planner is of another major version than the statistics."""
+    if cluster.version_num // 10000 == version // 10000:
+        return []
+    return [
+        f"{what} are those of PostgreSQL {_version(cluster.version_num)}, made from the statistics of "
+        f"{_version(version)}; with the programs of PostgreSQL {version // 10000} (--postgres-bin DIR) "
+        "they are its own"
+    ]
 
 
 def _schema_files(options: Options) -> Catalog | None:

@@ -16,9 +16,11 @@ from sqladvisor.errors import ServerError
 from sqladvisor.plan.node import Plan
 from sqladvisor.plan.read import read_json
 from sqladvisor.server.connect import one_line
-from sqladvisor.server.hypothetical import Sampler, Wanted, make
+from sqladvisor.server.explain import GENERIC_PLAN_VERSION, generic_document
+from sqladvisor.server.hypothetical import Heap, Sampler, Wanted, heaps, make, recount
 from sqladvisor.server.masked import restored, translated
-from sqladvisor.server.shadow import TOOLS, Shadow
+from sqladvisor.server.restore import TOOLS
+from sqladvisor.server.shadow import Shadow
 
 
 class WhatIfError(ServerError):
@@ -113,7 +115,6 @@ class ShadowWhatIf:
         ``hidden_existing`` names existing indexes to plan without.
         """
         self.calls += 1
-        options = "FORMAT JSON, GENERIC_PLAN" if generic else "FORMAT JSON"
         connection = self._connection
         try:
             with connection.transaction(force_rollback=True):
@@ -126,19 +127,24 @@ class ShadowWhatIf:
                         [list(hidden_existing)],
                     ).fetchall()
                     _set_valid(connection, [r[0] for r in rows], False)
-                document = self._explained(sql, options)
+                document = self._explained(sql, generic)
         except psycopg.Error as error:
             if connection.closed:
                 raise ServerError(f"the shadow planner is gone: {one_line(error)}") from error
             raise WhatIfError(one_line(error)) from error
         return read_json(document)
 
-    def _explained(self, sql: str, options: str) -> Any:
+    def _explained(self, sql: str, generic: bool) -> Any:
         text, back = translated(self._connection, sql)
-        row = self._connection.execute(f"EXPLAIN ({options}) {text}".encode()).fetchone()
-        if row is None:
+        if generic and self._connection.info.server_version < GENERIC_PLAN_VERSION:
+            document = generic_document(self._connection, text)
+        else:
+            options = "FORMAT JSON, GENERIC_PLAN" if generic else "FORMAT JSON"
+            row = self._connection.execute(f"EXPLAIN ({options}) {text}".encode()).fetchone()
+            document = row[0] if row else None
+        if not document:
             raise WhatIfError("the statement has no plan")
-        return self._renamed(restored(row[0], back))
+        return self._renamed(restored(document, back))
 
     def _renamed(self, node: Any) -> Any:
         """A plan in which the parts of a partitioned table's index have its name."""
@@ -158,16 +164,19 @@ class ShadowWhatIf:
             raise WhatIfError(self._refused[index])
         connection = self._connection
         name = f"sqladvisor_{len(self._known) + len(self._refused) + 1}"
+        tables: dict[int, Heap] = {}
         try:
+            tables = heaps(connection, self._shadow, index.table)
             with connection.transaction():
                 wanted = Wanted(
                     index.table, index.ddl(name=name), index.method, len(index.keys),
                     index.predicate, index.unique,
                 )  # fmt: skip
-                made = make(connection, self._shadow, wanted, name, self._sampler)
+                made = make(connection, self._shadow, wanted, tables, name, self._sampler)
         except psycopg.Error as error:
             if connection.closed:
                 raise ServerError(f"the shadow planner is gone: {one_line(error)}") from error
+            recount(connection, tables.values())
             self._refused[index] = f"{index.ddl()}: {one_line(error)}"
             raise WhatIfError(self._refused[index]) from error
         handle = Handle(index, name, made.oid, made.size_bytes)
