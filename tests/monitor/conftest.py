@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from needs import major
 from watching import MAX_ENTRIES, make
 
 from sqladvisor.monitor.store import Store
 from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.embedded import Cluster
-
-LOCAL = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
 
 
 def _with_statements(cluster: Cluster) -> Cluster:
@@ -34,13 +32,13 @@ def watched() -> Iterator[Cluster]:
         yield _with_statements(running)
 
 
-@pytest.fixture(scope="session", params=[None, *LOCAL], ids=lambda p: p or "embedded")
+@pytest.fixture(scope="session", params=[18, 15])
 def any_version(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The embedded server, and each that is installed here."""
-    if request.param is None:
+    """The embedded server and Debian's; what differs between versions runs on every one of them."""
+    if request.param == 18:
         yield request.getfixturevalue("watched")
         return
-    with Cluster(find_binaries(request.param)) as running:
+    with Cluster(major(request.param)) as running:
         yield _with_statements(running)
 
 

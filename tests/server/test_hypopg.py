@@ -14,6 +14,7 @@ from sqladvisor.advise.recommend import Recommendation
 from sqladvisor.auditor import Options as ServerOptions
 from sqladvisor.errors import ServerError
 from sqladvisor.indexer import Options, advise
+from sqladvisor.report.model import Report
 from sqladvisor.server.connect import connect_target
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.hypopg import HypoPGWhatIf
@@ -137,19 +138,73 @@ def test_a_database_without_the_extension_says_so(fifteen: Cluster) -> None:
         HypoPGWhatIf(connection)
 
 
-def advised(cluster: Cluster, what_if: str, folder: Path) -> Recommendation:
+def report(cluster: Cluster, what_if: str, folder: Path, *, database: str = "shop",
+           postgres_bin: str | None = None, workload: str = WORKLOAD) -> Report:  # fmt: skip
     path = folder / "w.sql"
-    path.write_text(WORKLOAD)
-    server = ServerOptions(dsn=cluster.dsn("shop"))
-    options = Options(workload=(str(path),), server=server, what_if=what_if)  # type: ignore[arg-type]
-    found: Recommendation = advise(options).details["indexes"]
+    path.write_text(workload)
+    server = ServerOptions(dsn=cluster.dsn(database), postgres_bin=postgres_bin)
+    return advise(Options(workload=(str(path),), server=server, what_if=what_if))  # type: ignore[arg-type]
+
+
+def advised(report: Report) -> Recommendation:
+    found: Recommendation = report.details["indexes"]
     return found
 
 
-def test_hypopg_and_the_shadow_give_the_same_advice(fifteen: Cluster, tmp_path: Path) -> None:
-    hypopg = advised(fifteen, "hypopg", tmp_path)
-    shadow = advised(fifteen, "shadow", tmp_path)
+@pytest.mark.parametrize("postgres_bin", [BIN, None], ids=["same major", "wheel"])
+def test_hypopg_and_the_shadow_give_the_same_advice(
+    fifteen: Cluster, tmp_path: Path, postgres_bin: str | None
+) -> None:
+    hypopg = advised(report(fifteen, "hypopg", tmp_path))
+    made = report(fifteen, "shadow", tmp_path, postgres_bin=postgres_bin)
+    shadow = advised(made)
     assert hypopg.creates
     assert [c.sql for c in hypopg.creates] == [c.sql for c in shadow.creates]
     used = [(q.name, q.indexes) for q in hypopg.queries]
     assert used == [(q.name, q.indexes) for q in shadow.queries]
+    other = [n for n in made.notes if "--postgres-bin" in n]
+    if postgres_bin is None:
+        (said,) = other
+        assert "with the programs of PostgreSQL 15 (--postgres-bin DIR) they are its own" in said
+    else:
+        # The same planner, of the same figures: what there is costs the same to the last digit.
+        assert not other
+        before = [(q.name, q.cost_before) for q in hypopg.queries]
+        assert before == [(q.name, q.cost_before) for q in shadow.queries]
+        for one, two in zip(hypopg.queries, shadow.queries, strict=True):
+            # HypoPG's indexes are larger than real ones, as it ignores deduplication, and less high.
+            assert two.cost_after == pytest.approx(one.cost_after, rel=0.1, abs=1)
+
+
+def test_auto_plans_on_the_shadow_and_falls_back_to_hypopg(
+    fifteen: Cluster, tmp_path: Path
+) -> None:
+    both = report(fifteen, "auto", tmp_path)
+    assert both.server.endswith("plans by the shadow planner")
+    no_shadow = report(fifteen, "auto", tmp_path, postgres_bin="/nowhere")
+    assert "plans by HypoPG 1." in no_shadow.server
+    assert any(n.startswith("no shadow planner (/nowhere: no `postgres`") for n in no_shadow.notes)
+    assert [c.sql for c in advised(no_shadow).creates] == [c.sql for c in advised(both).creates]
+    with pytest.raises(ServerError, match="/nowhere: no `postgres` and `initdb` programs"):
+        report(
+            fifteen,
+            "auto",
+            tmp_path,
+            database="plain",
+            postgres_bin="/nowhere",
+            workload="SELECT 1",
+        )
+
+
+def test_auto_advises_kinds_that_hypopg_refuses(fifteen: Cluster, tmp_path: Path) -> None:
+    workload = (
+        "SELECT id FROM t WHERE d @> '{\"a\": 1}';\nSELECT id FROM t WHERE lower(\"B c\") = 'v9';\n"
+        "SELECT id FROM t WHERE \"B c\" = 'v77';\n"
+    )
+    hypopg = advised(report(fifteen, "hypopg", tmp_path, workload=workload))
+    assert [c.sql for c in hypopg.creates] == ['CREATE INDEX CONCURRENTLY ON t ("B c");']
+    auto = advised(report(fifteen, "auto", tmp_path, workload=workload))
+    made = "\n".join(c.sql for c in auto.creates)
+    assert "USING gin (d" in made
+    assert 'lower("B c")' in made
+    assert '("B c")' in made
