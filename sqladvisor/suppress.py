@@ -35,6 +35,7 @@ class Suppression:
     first: int
     last: int
     used: bool = field(default=False)
+    """Or not known to be of no use."""
 
 
 def read_suppressions(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,7 @@ from sqladvisor.sql.inputs import STDIN
 from sqladvisor.suppress import MARK, Suppression, apply, read_suppressions
 
 if TYPE_CHECKING:
+    from sqladvisor.migrate.check import Checked
     from sqladvisor.migrate.files import Files
     from sqladvisor.migrate.history import Change
     from sqladvisor.migrate.stage import Stage
@@ -164,6 +165,8 @@ def judged_report(
     for path, text in migrations.texts.items():
         if MARK in text:
             suppressions += _suppressions(migrations, path, text, options)
+    if settings.together:
+        _excuse(suppressions, checked)
     details: dict[str, Any] = {"runner": migrations.runner}
     server, tried_notes, tried_problems = start.description, [], []
     if options.trace:
@@ -224,6 +227,26 @@ def _again(paths: Sequence[str], options: GateOptions, say: Progress, first: Rep
     done = [n for n in first.notes if n.startswith("rewritten: ") or " is not rewritten: " in n]
     failed = [p for p in first.problems if p not in now.problems]
     return replace(now, notes=(*done, *now.notes), problems=(*now.problems, *failed))
+
+
+def _excuse(suppressions: Iterable[Suppression], checked: Checked) -> None:
+    """Take a suppression as used where the statement's table only counts as new.
+
+    An earlier migration of the set makes it: judged by --base or --each, the rule would speak.
+    """
+    for suppression in suppressions:
+        for context in checked.contexts:
+            statement = context.statement
+            if (
+                statement.path == suppression.path
+                and suppression.first <= statement.line <= suppression.last
+            ):
+                tables = [table for _, table in context.locks]
+                if not tables and "relation" in statement.tree:
+                    tables = [context.table()]
+                suppression.used |= any(
+                    t.new and checked.state.created.get(t.key) != context.number for t in tables
+                )
 
 
 def _suppressions(

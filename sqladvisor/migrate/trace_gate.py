@@ -194,7 +194,9 @@ def _run(
         )  # fmt: skip
         tried.findings += compared.findings
         tried.notes += compared.notes
-        tried.notes.append(f"{compared.planned} workload queries planned before and after")
+        if compared.planned or not compared.notes:
+            many = "y" if compared.planned == 1 else "ies"
+            tried.notes.append(f"{compared.planned} workload quer{many} planned before and after")
     if options.check_down:
         from sqladvisor.migrate.updown import RETRY, check_downs
 

@@ -110,6 +110,26 @@ def test_suppression_needs_a_reason_and_must_be_of_use(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_suppression_for_a_table_that_only_counts_as_new_is_not_called_unused(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "1_users.sql").write_text("CREATE TABLE users (id bigint, email text);")
+    reason = "-- sqladvisor: ignore migration/create-index, migration/drop-table no rows anywhere\n"
+    (tmp_path / "2_index.sql").write_text(
+        f"SET lock_timeout = '1s';\n{reason}CREATE INDEX i ON users (email);\n"
+        f"CREATE TABLE t (id int);\n{reason}CREATE INDEX j ON t (id);\n"
+    )
+
+    def found(*options: str) -> list[tuple[str, int]]:
+        done = run(".", "--format", "json", "--no-trace", *options, cwd=tmp_path)
+        findings = json.loads(done.stdout)["findings"]
+        return [(f["rule"], f["location"]["line"]) for f in findings]
+
+    # Of the migration's own table nothing can be said however it is judged.
+    assert found() == [("suppression/unused", 5)]
+    assert found("--each") == [("suppression/unused", 5)]
+
+
 def test_baseline_leaves_out_what_it_knows(tmp_path: Path) -> None:
     (tmp_path / "1.sql").write_text(INDEX)
     assert run("1.sql", "--write-baseline", "b.json", cwd=tmp_path).returncode == 0
