@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sqladvisor.finding import Finding
+from sqladvisor.sql.libpg import ParseProblem, fingerprint
 
 SYMPTOMS = frozenset(
     ("plan/seq-scan-filtering", "plan/index-scan-filtering", "plan/nested-loop-blowup",
@@ -156,17 +157,29 @@ def _served(
     finding: Finding, findings: Sequence[Finding]
 ) -> Iterator[tuple[Finding, dict[str, Any]]]:
     """The index advice that serves the rewrite this finding offers, with that use of it."""
-    if not any(f.kind == "rewrite" and not f.changes_result for f in finding.fixes):
+    rewrites = [f for f in finding.fixes if f.kind == "rewrite" and not f.changes_result]
+    if not rewrites:
         return
+    # Other findings of the statement may offer other rewrites: the index is for one of them.
+    made = {_fingerprint(f.sql) for f in rewrites}
     seen = set()
     for advice in findings:
         if advice.rule in INDEXES and advice.evidence.figures["index"] not in seen:
             for use in advice.evidence.figures["queries"]:
                 ours = use["rewrite_of"] == finding.fingerprint
-                if ours and use["path"] == finding.location.path:
+                meant = None in made or use["fingerprint"] in made
+                if ours and meant and use["path"] == finding.location.path:
                     seen.add(advice.evidence.figures["index"])
                     yield advice, use
                     break
+
+
+def _fingerprint(sql: str) -> str | None:
+    """None for a text with placeholders that PostgreSQL does not read."""
+    try:
+        return fingerprint(sql)
+    except ParseProblem:
+        return None
 
 
 def _once_rewritten(finding: Finding, findings: Sequence[Finding]) -> list[str]:

@@ -6,7 +6,9 @@ from typing import Any
 
 from sqladvisor.advise.relate import relate
 from sqladvisor.finding import Evidence, Finding, Fix, Location, Severity
+from sqladvisor.sql.libpg import fingerprint as libpg_fingerprint
 
+FP = libpg_fingerprint("SELECT 3")
 AT = Location("q.sql", 3, 1, 3, 7)
 
 
@@ -55,7 +57,13 @@ def test_index_advice_gives_way_to_a_query_rule_that_built_the_same_index() -> N
 
 
 def test_a_rewrite_says_which_index_serves_it_and_explains_the_scan() -> None:
-    use = {"path": "q.sql", "rewrite_of": "f", "time_before_ms": 50.0, "time_after_ms": 0.5}
+    use = {
+        "path": "q.sql",
+        "rewrite_of": "f",
+        "fingerprint": FP,
+        "time_before_ms": 50.0,
+        "time_after_ms": 0.5,
+    }
     hidden = finding("query/function-on-column", severity="info", fixes=(Fix("x", "SELECT 3"),))
     scan = finding("plan/seq-scan-filtering", relation="t")
     advice = finding(
@@ -69,6 +77,16 @@ def test_a_rewrite_says_which_index_serves_it_and_explains_the_scan() -> None:
         "today: reads it all",
         "so rewritten, the index advised on t (a) serves it: 50 → 0.5 ms",
     )
+
+
+def test_a_rewrite_does_not_claim_the_index_of_another_rewrite() -> None:
+    use = {
+        "path": "q.sql", "rewrite_of": "f", "fingerprint": FP, "time_before_ms": 50.0,
+        "time_after_ms": 0.5,
+    }  # fmt: skip
+    other = finding("query/select-star", severity="info", fixes=(Fix("x", "SELECT a FROM t"),))
+    left = relate([other, index(queries=[use])])
+    assert not any("so rewritten" in note for f in left for note in f.evidence.notes)
 
 
 def test_costed_advice_gives_way_to_a_query_rule_that_makes_the_same_index() -> None:
