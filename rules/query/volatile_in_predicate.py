@@ -33,7 +33,8 @@ CREATE TABLE users (id bigint PRIMARY KEY, name text, tenant_id int, weight floa
 CREATE TABLE orders (id bigint PRIMARY KEY, user_id bigint, at timestamptz);
 CREATE TABLE log (at timestamptz, line text) PARTITION BY RANGE (at);
 CREATE SEQUENCE tickets;
-CREATE FUNCTION tenant() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION tenant() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION region() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
 CREATE FUNCTION score(text) RETURNS int LANGUAGE sql AS 'SELECT 1';
 """
@@ -51,6 +52,7 @@ BAD = [
 ]
 GOOD = [
     "SELECT * FROM users WHERE random() < 0.01",
+    "SELECT id FROM users WHERE tenant_id = one()",  # inlined
     "SELECT * FROM users WHERE random() < weight",
     "SELECT * FROM users WHERE id = (SELECT floor(random() * 1000)::int)",
     "SELECT * FROM users WHERE created_at > now() - interval '1 day'",

@@ -128,7 +128,9 @@ def _below(
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if os.path.isdir(entry.path):
+        # The directory says what an entry is; only a link has to be looked at.
+        link = entry.is_symlink()
+        if os.path.isdir(entry.path) if link else entry.is_dir():
             if entry.name not in _SKIPPED:
                 inner = SQL if entry.name in _BUILT else suffixes
                 yield from _below(entry.path, seen, inner, problems)
@@ -136,6 +138,6 @@ def _below(
             entry.name.lower().endswith(suffixes)
             and not entry.name.endswith(_GENERATED)
             # Not pipes and sockets, which would be waited for; a link to nothing is reported.
-            and (os.path.isfile(entry.path) or os.path.islink(entry.path))
+            and (link or entry.is_file())
         ):
             yield os.path.normpath(entry.path)

@@ -229,8 +229,9 @@ def _rebase(node: Node, start: int, to_char: Callable[[int], int] | None) -> Non
     stack: list[Any] = [node]
     while stack:
         item = stack.pop()
-        if type(item) is list:
-            stack.extend(i for i in item if type(i) is dict or type(i) is list)
+        if type(item) is not dict:
+            if type(item) is list:
+                stack += item
             continue
         for key, value in item.items():
             kind = type(value)
@@ -238,7 +239,7 @@ def _rebase(node: Node, start: int, to_char: Callable[[int], int] | None) -> Non
                 if key not in _LEAVES:
                     stack.append(value)
             elif kind is list:
-                stack.append(value)
+                stack += value
             elif kind is int and key in _LOCATIONS and value >= 0:
                 item[key] = (value if to_char is None else to_char(value)) - start
 

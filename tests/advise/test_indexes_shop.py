@@ -46,8 +46,8 @@ def advised(server: ServerOptions) -> Recommendation:
 def test_a_masked_snapshot_of_the_shop_gives_the_advice_of_the_live_database(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    load(cluster, "masked_shop")
-    dsn = cluster.dsn("masked_shop")
+    load(cluster, "masked_shop_advice")
+    dsn = cluster.dsn("masked_shop_advice")
     path = str(tmp_path / "shop.snapshot.json")
     save(take_snapshot(dsn, find_binaries(None)), path)
     text = Path(path).read_text()
