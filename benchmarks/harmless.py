@@ -25,26 +25,15 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from types import ModuleType
 
+from sqladvisor.modules import load_module
 from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.embedded import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMISE = 0.03
 """Share of the throughput that a run may cost."""
-
-
-def fixture() -> ModuleType:
-    loader = SourceFileLoader("problems", str(ROOT / "fixtures" / "live" / "problems.py"))
-    spec = spec_from_loader("problems", loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)
@@ -130,7 +119,7 @@ def main() -> int:
     parser.add_argument("--watch", type=float, default=120.0, help="seconds of monitor")
     parser.add_argument("--interval", type=float, default=10.0, help="of monitor, in seconds")
     chosen = parser.parse_args()
-    problems = fixture()
+    problems = load_module(str(ROOT / "fixtures" / "live" / "problems.py"), "problems")
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[0]})
     settings = problems.SETTINGS | {"fsync": "off", "autovacuum": "off"}

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +37,7 @@ from sqladvisor.catalog.live import read_catalog
 from sqladvisor.catalog.snapshot import decode, encode
 from sqladvisor.context import Context
 from sqladvisor.errors import ServerError
+from sqladvisor.modules import load_module
 from sqladvisor.server.binaries import Binaries, find_binaries
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.explain import explainable
@@ -175,7 +175,7 @@ def load(cluster: Cluster, options: argparse.Namespace) -> None:
 def load_shop(cluster: Cluster, scale: float) -> None:
     shop = Sandbox(cluster, "shop")
     shop.load_schema([str(ROOT / "fixtures/shop/schema.sql")], lambda _: None)
-    generator = SourceFileLoader("generate", str(ROOT / "fixtures/shop/generate.py")).load_module()
+    generator = load_module(str(ROOT / "fixtures/shop/generate.py"), "generate")
     shop.load_rows(generator.tables(scale), lambda _: None)
     shop.analyze()
     with cluster.connect("shop") as connection:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from types import ModuleType
 
 from sqladvisor.auditor import SERVER_KINDS, Audited
 from sqladvisor.auditor import Options as AuditOptions
@@ -14,6 +11,7 @@ from sqladvisor.command import Output, finish, guarded, progress
 from sqladvisor.config import Config
 from sqladvisor.engine import Engine
 from sqladvisor.errors import InputError
+from sqladvisor.modules import load_module
 from sqladvisor.rule import load_rules
 
 
@@ -37,7 +35,7 @@ def run_demo(scale: float, postgres_bin: str | None, output: Output) -> int:
         from sqladvisor.evidence import audit_with_server
 
         folder = shop()
-        generator = _module(os.path.join(folder, "generate.py"))
+        generator = load_module(os.path.join(folder, "generate.py"), "sqladvisor_shop_generate")
         options = AuditOptions(
             schema=(os.path.join(folder, "schema.sql"),),
             analyze=True,
@@ -59,12 +57,3 @@ def run_demo(scale: float, postgres_bin: str | None, output: Output) -> int:
         )
 
     return guarded(job)
-
-
-def _module(path: str) -> ModuleType:
-    loader = SourceFileLoader("sqladvisor_shop_generate", path)
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module

@@ -12,12 +12,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from typing import Any, Literal, TypeVar
 
 from sqladvisor.errors import InputError
 from sqladvisor.finding import Finding, Severity
+from sqladvisor.modules import load_module
 
 Need = Literal["schema", "rows", "plan", "analyze"]
 Check = Callable[[Any, Any], Iterator[Finding]]
@@ -170,15 +169,9 @@ def _load(path: str, kind: str, name: str) -> Rule:
     module_name = _module_name(path)
     module = sys.modules.get(module_name)
     if module is None:
-        loader = SourceFileLoader(module_name, path)
-        spec = spec_from_loader(module_name, loader)
-        assert spec is not None
-        module = module_from_spec(spec)
-        sys.modules[module_name] = module
         try:
-            loader.exec_module(module)
+            module = load_module(path, module_name)
         except Exception as error:
-            del sys.modules[module_name]
             cause = str(error).partition("\n")[0]
             raise InputError(f"{path}: rule cannot be loaded: {cause}") from error
     found = [f for f in vars(module).values() if hasattr(f, "rule_marks")]

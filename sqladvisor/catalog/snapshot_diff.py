@@ -20,6 +20,7 @@ from sqladvisor.catalog.model import Catalog, Relation
 from sqladvisor.catalog.snapshot import Snapshot
 from sqladvisor.catalog.stand_ins import array_items
 from sqladvisor.catalog.statistics import ColumnStatistics, Statistics
+from sqladvisor.sql.datatypes import modifiers
 from sqladvisor.sql.quote import identifier, qualified
 from sqladvisor.sql.source import read_source, script
 from sqladvisor.sql.statement import Statement
@@ -122,8 +123,7 @@ def _modifiers(statements: Sequence[Statement]) -> Modifiers:
             statement.tree.get("tableElts", ()) if statement.kind == "CreateStmt" else ()
         ):
             kind, column = unwrap(element)
-            given = column.get("typeName", {}).get("typmods", ()) if kind == "ColumnDef" else ()
-            numbers = [unwrap(g)[1].get("ival", {}).get("ival", 0) for g in given]
+            numbers = modifiers(column.get("typeName", {})) if kind == "ColumnDef" else ()
             if numbers:
                 key = (
                     table.get("schemaname", "public"),

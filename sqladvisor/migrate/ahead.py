@@ -12,15 +12,19 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqladvisor.sql.libpg import Parsed
 from sqladvisor.sql.source import parse_plain, read_source
+from sqladvisor.sql.statement import Node
 
 SHARE = 0.55
 """Of the bytes that the child parses: this process has more to do with each file."""
 WORTH = 400_000
 """Bytes of SQL. Of fewer, half is parsed sooner than a process is made and heard (measured)."""
+
+Answer = dict[str, list[tuple[int, int, str, Node]]]
+"""The fields of ``Parsed``, of each statement of a file."""
 
 
 @dataclass(slots=True)
@@ -30,7 +34,7 @@ class Ahead:
     child: int
     answer: int
     paths: frozenset[str]
-    parsed: dict[str, list[tuple[int, int, str, dict[str, object]]]] | None = field(default=None)
+    parsed: Answer | None = None
 
     def take(self, path: str) -> list[Parsed] | None:
         """The statements of a file; None where it is not among the parsed ones. Waits for them."""
@@ -41,7 +45,7 @@ class Ahead:
         found = self.parsed.pop(path, None)
         return None if found is None else [Parsed(*each) for each in found]
 
-    def _wait(self) -> dict[str, list[tuple[int, int, str, dict[str, object]]]]:
+    def _wait(self) -> Answer:
         _, status = os.waitpid(self.child, 0)
         self.child = 0
         if status:
@@ -49,8 +53,7 @@ class Ahead:
         with os.fdopen(os.dup(self.answer), "rb") as file:
             file.seek(0)
             # Not load(): it asks the file for every few bytes.
-            answer: dict[str, list[tuple[int, int, str, dict[str, object]]]]
-            answer = marshal.loads(file.read())  # noqa: S302 (our own child's)
+            answer: Answer = marshal.loads(file.read())  # noqa: S302 (our own child's)
         return answer
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from sqladvisor.catalog.model import Catalog, Relation
 from sqladvisor.migrate.start_details import Details
 from sqladvisor.record import record
 from sqladvisor.sql import libpg
+from sqladvisor.sql.datatypes import modifiers
 from sqladvisor.sql.statement import Node, Statement
 from sqladvisor.sql.tree import column_name, conjuncts, constant, function_name, names, unwrap
 
@@ -443,12 +444,6 @@ _HANDLERS = {
     "AlterEnumStmt": SetState._enum,
     "VariableSetStmt": SetState._setting,
 }
-
-
-def modifiers(type_: Node) -> tuple[int, ...]:
-    """The modifiers of a TypeName: ``(10, 2)`` of numeric(10,2)."""
-    values = (constant(m) for m in type_.get("typmods", ()))
-    return tuple(v for v in values if isinstance(v, int))
 
 
 def not_null_columns(raw: Node) -> tuple[str, ...]:

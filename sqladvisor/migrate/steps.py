@@ -6,8 +6,7 @@ import hashlib
 
 from sqladvisor.catalog.ddl_text import DdlText
 from sqladvisor.migrate.context import MigrationContext, Table
-from sqladvisor.migrate.state import modifiers
-from sqladvisor.sql.datatypes import type_name
+from sqladvisor.sql.datatypes import modifiers, type_name
 from sqladvisor.sql.quote import identifier, literal, qualified
 from sqladvisor.sql.statement import Node
 from sqladvisor.sql.tree import names, unwrap

@@ -98,6 +98,18 @@ class Substitutes:
             self.said.append(what)
 
 
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What a statement, as ``text``, was refused for: there is nothing of that ``name``."""
+
+    name: str
+    text: str
+    error: psycopg.Error
+    item: Statement
+    admin: psycopg.Connection
+    substitutes: Substitutes
+
+
 def execute(
     connection: psycopg.Connection,
     item: Statement,
@@ -149,7 +161,7 @@ def mended(
         return None
     for pattern, mend in _MENDS:
         if found := pattern.fullmatch(said):
-            return mend(found[1], text, error, item, admin, substitutes)
+            return mend(Lack(found[1], text, error, item, admin, substitutes))
     return None
 
 
@@ -197,19 +209,12 @@ def _without_extension(
     return "SELECT"
 
 
-def _collation(
-    name: str,
-    text: str,
-    error: psycopg.Error,
-    item: Statement,
-    admin: psycopg.Connection,
-    substitutes: Substitutes,
-) -> str:
-    schema, _, bare = name.rpartition(".")
+def _collation(lack: Lack) -> str:
+    schema, _, bare = lack.name.rpartition(".")
     made = sql.Identifier(schema or "pg_catalog", bare)
-    admin.execute(sql.SQL('CREATE COLLATION {} FROM pg_catalog."C"').format(made))
-    _say_collation(bare, substitutes)
-    return text
+    lack.admin.execute(sql.SQL('CREATE COLLATION {} FROM pg_catalog."C"').format(made))
+    _say_collation(bare, lack.substitutes)
+    return lack.text
 
 
 def _say_collation(name: str, substitutes: Substitutes) -> None:
@@ -218,54 +223,34 @@ def _say_collation(name: str, substitutes: Substitutes) -> None:
     )
 
 
-def _type(
-    name: str,
-    text: str,
-    error: psycopg.Error,
-    item: Statement,
-    admin: psycopg.Connection,
-    substitutes: Substitutes,
-) -> str | None:
+def _type(lack: Lack) -> str | None:
     """The statement with text for a type that a missing extension would have; a typo stays one."""
-    found = _TYPE_NAME.match(text, int(error.diag.statement_position or 0) - 1)
-    if not substitutes.missing or not error.diag.statement_position or found is None:
+    position, missing = lack.error.diag.statement_position, lack.substitutes.missing
+    found = _TYPE_NAME.match(lack.text, int(position or 0) - 1)
+    if not missing or not position or found is None:
         return None
-    if item.kind not in ("CreateStmt", "AlterTableStmt", "CreateForeignTableStmt"):
+    if lack.item.kind not in ("CreateStmt", "AlterTableStmt", "CreateForeignTableStmt"):
         return None
-    substitutes.say(
-        f"type {name} is unknown here ({', '.join(substitutes.missing)} missing): its columns are "
+    lack.substitutes.say(
+        f"type {lack.name} is unknown here ({', '.join(missing)} missing): its columns are "
         f"planned as {STAND_IN_TYPE}"
     )
-    return f"{text[: found.start()]}{STAND_IN_TYPE}{text[found.end() :]}"
+    return f"{lack.text[: found.start()]}{STAND_IN_TYPE}{lack.text[found.end() :]}"
 
 
-def _space(
-    name: str,
-    text: str,
-    error: psycopg.Error,
-    item: Statement,
-    admin: psycopg.Connection,
-    substitutes: Substitutes,
-) -> str | None:
-    changed = _TABLESPACE.sub("", text)
-    return changed if changed != text else None
+def _space(lack: Lack) -> str | None:
+    changed = _TABLESPACE.sub("", lack.text)
+    return changed if changed != lack.text else None
 
 
-def _method(
-    name: str,
-    text: str,
-    error: psycopg.Error,
-    item: Statement,
-    admin: psycopg.Connection,
-    substitutes: Substitutes,
-) -> str | None:
-    if item.kind not in ("CreateStmt", "CreateTableAsStmt"):
+def _method(lack: Lack) -> str | None:
+    if lack.item.kind not in ("CreateStmt", "CreateTableAsStmt"):
         return None
-    substitutes.say(f"table access method {name} is unknown here: planned as heap")
-    return _USING.sub("", text, count=1)
+    lack.substitutes.say(f"table access method {lack.name} is unknown here: planned as heap")
+    return _USING.sub("", lack.text, count=1)
 
 
-_MENDS: tuple[tuple[re.Pattern[str], Callable[..., str | None]], ...] = (
+_MENDS: tuple[tuple[re.Pattern[str], Callable[[Lack], str | None]], ...] = (
     (_NO_COLLATION, _collation),
     (_NO_TYPE, _type),
     (_NO_SPACE, _space),

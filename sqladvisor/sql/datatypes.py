@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqladvisor.sql.statement import Node
-from sqladvisor.sql.tree import function_name, names, operator, unwrap
+from sqladvisor.sql.tree import constant, function_name, names, operator, unwrap
 
 if TYPE_CHECKING:
     from sqladvisor.sql.resolve import Resolver
@@ -142,3 +142,9 @@ def _arithmetic(node: Node, resolver: Resolver) -> str | None:
             if moment == "date" and other in INTEGERS:
                 return "date"
     return None
+
+
+def modifiers(type_: Node) -> tuple[int, ...]:
+    """The modifiers of a TypeName: ``(10, 2)`` of numeric(10,2)."""
+    values = (constant(m) for m in type_.get("typmods", ()))
+    return tuple(v for v in values if isinstance(v, int))

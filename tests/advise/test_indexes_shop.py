@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 from sqladvisor.advise.recommend import Recommendation
 from sqladvisor.auditor import Options as ServerOptions
 from sqladvisor.catalog.snapshot import save
 from sqladvisor.indexer import Options, advise
+from sqladvisor.modules import load_module
 from sqladvisor.server.binaries import find_binaries
 from sqladvisor.server.embedded import Cluster
 from sqladvisor.server.snapshot import take_snapshot
@@ -20,11 +19,7 @@ SCALE = 0.05
 
 
 def load(cluster: Cluster, database: str) -> None:
-    loader = SourceFileLoader("shop_rows", str(SHOP / "generate.py"))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    generator = module_from_spec(spec)
-    loader.exec_module(generator)
+    generator = load_module(str(SHOP / "generate.py"), "shop_rows")
     cluster.create_database(database)
     with cluster.connect(database) as connection:
         connection.execute((SHOP / "schema.sql").read_bytes())
