@@ -183,10 +183,12 @@ def assumed_rows(values: Sequence[str]) -> tuple[int, dict[str, int]]:
 
 def show_diff(report: Report, output: Output) -> int:
     """Write the diff, and on standard error what it consists of. 1: there is something to fix."""
+    from sqladvisor.report.text import Painter, problem_line
+
     diff = str(report.details.get("diff", ""))
     write(diff, output)
     for problem in report.problems:
-        sys.stderr.write(f"{printable(problem.path)}: {printable(problem.message)}\n")
+        sys.stderr.write(f"{problem_line(problem, Painter(False))}\n")
     if not output.quiet:
         for note in report.notes:
             sys.stderr.write(f"{printable(note)}\n")

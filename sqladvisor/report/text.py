@@ -45,7 +45,7 @@ def render(report: Report, *, color: bool = False, verbose: bool = False) -> str
     paint = Painter(color)
     lines: list[str] = []
     for problem in report.problems:
-        lines += [_problem(problem, paint), ""]
+        lines += [problem_line(problem, paint), ""]
     for finding in report.findings:
         lines += [*finding_lines(finding, report.texts, paint, verbose), ""]
     tables = _index_table(report.findings, paint)
@@ -75,10 +75,6 @@ def plain_finding(finding: Finding, place: str, paint: Painter, verbose: bool) -
 
 def problem_line(problem: InputProblem, paint: Painter) -> str:
     """One line for what could not be used."""
-    return _problem(problem, paint)
-
-
-def _problem(problem: InputProblem, paint: Painter) -> str:
     place = printable(problem.path)
     if problem.line is not None:
         place += f":{problem.line}"

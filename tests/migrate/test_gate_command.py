@@ -130,6 +130,13 @@ def test_suppression_for_a_table_that_only_counts_as_new_is_not_called_unused(
     assert found("--each") == [("suppression/unused", 5)]
 
 
+def test_a_diff_names_the_line_of_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "1.sql").write_text("SELECT 1;\nALTR TABLE x;\n")
+    done = run("1.sql", "--diff", cwd=tmp_path)
+    assert done.returncode == 2
+    assert b'1.sql:2:1: cannot audit: syntax error at or near "ALTR"' in done.stderr
+
+
 def test_baseline_leaves_out_what_it_knows(tmp_path: Path) -> None:
     (tmp_path / "1.sql").write_text(INDEX)
     assert run("1.sql", "--write-baseline", "b.json", cwd=tmp_path).returncode == 0
